@@ -1,0 +1,166 @@
+//! Builds the programs in the kernel: one ELF object with BTF from the crate envnet-ebpf.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs, io,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{
+    toolchain::{Toolchain, VARIABLE, bpf_linker},
+    workspace,
+};
+
+/// The target: eBPF in the byte order of every machine envnet is built for.
+pub const TARGET: &str = "bpfel-unknown-none";
+/// The crate with the programs, also the name of its folder and of the object.
+pub const PACKAGE: &str = "envnet-ebpf";
+
+/// For build scripts: builds the object and names it to the crate as `ENVNET_EBPF_OBJECT`.
+pub fn build_for_embedding() -> Result<()> {
+    println!("cargo::rerun-if-env-changed={VARIABLE}");
+    // What the object is made of: two crates, the locked dependencies, and the workspace's profiles and lints.
+    for input in [
+        "envnet-ebpf/src",
+        "envnet-ebpf/Cargo.toml",
+        "envnet-common/src",
+        "envnet-common/Cargo.toml",
+        "Cargo.lock",
+        "Cargo.toml",
+    ] {
+        println!("cargo::rerun-if-changed={}", workspace().join(input).display());
+    }
+    let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is not set: not a build script")?);
+    let compiler = Compiler::find(&shared_target_dir(&out))?;
+    println!("cargo::rerun-if-changed={}", compiler.toolchain.rustc.display());
+    println!("cargo::rerun-if-changed={}", compiler.linker.display());
+    let built = compiler.build()?;
+    // A copy, because another build may replace the shared one while this crate is compiled.
+    let object = out.join(PACKAGE);
+    fs::copy(&built, &object).with_context(|| format!("copying {} to {}", built.display(), object.display()))?;
+    println!("cargo::rustc-env=ENVNET_EBPF_OBJECT={}", object.display());
+    Ok(())
+}
+
+/// The target directory that a file of the build is in, so that all profiles share one build of `core` and of the object.
+#[must_use]
+pub fn shared_target_dir(out: &Path) -> PathBuf {
+    // Cargo marks the directory with this file.
+    out.ancestors()
+        .find(|folder| folder.join("CACHEDIR.TAG").exists())
+        .unwrap_or(out)
+        .to_owned()
+}
+
+/// A toolchain with its linker and a place to build in.
+#[derive(Debug)]
+pub struct Compiler {
+    /// The toolchain in use.
+    pub toolchain: Toolchain,
+    linker: PathBuf,
+    target_dir: PathBuf,
+}
+
+impl Compiler {
+    /// Finds what is needed to build for the BPF target; the error names the command that installs it.
+    pub fn find(target_dir: &Path) -> Result<Self> {
+        let find = || {
+            let toolchain = Toolchain::choose()?;
+            let linker = bpf_linker()?;
+            // Apart from the outer build's folders, whose lock the outer cargo holds.
+            let target_dir = target_dir.join("ebpf").join(toolchain.kind.name());
+            Ok::<_, anyhow::Error>(Self {
+                toolchain,
+                linker,
+                target_dir,
+            })
+        };
+        find().context("the eBPF programs cannot be built here; `cargo xtask setup` installs what is missing")
+    }
+
+    /// Builds the object and returns its path.
+    pub fn build(&self) -> Result<PathBuf> {
+        let mut cargo = self.command(&self.toolchain.cargo, "build")?;
+        let status = cargo
+            .status()
+            .with_context(|| format!("{} does not start", self.toolchain.cargo.display()))?;
+        ensure!(
+            status.success(),
+            "building {PACKAGE} with the {} toolchain failed",
+            self.toolchain.kind.name()
+        );
+        Ok(self.target_dir.join(TARGET).join("release").join(PACKAGE))
+    }
+
+    /// A command that lints the crate with the programs; options can be added.
+    pub fn clippy(&self) -> Result<Command> {
+        // By its path, because `cargo clippy` finds rustup's proxy first, which leads to another toolchain.
+        self.command(&self.toolchain.clippy(), "clippy")
+    }
+
+    fn command(&self, program: &Path, verb: &str) -> Result<Command> {
+        let mut command = self.toolchain.command(program);
+        command
+            .current_dir(workspace())
+            .arg(verb)
+            .args([
+                "--package",
+                PACKAGE,
+                "--bins",
+                "--release",
+                "--target",
+                TARGET,
+                "-Zbuild-std=core",
+                "--target-dir",
+            ])
+            .arg(&self.target_dir)
+            .env("CARGO_ENCODED_RUSTFLAGS", self.rustflags())
+            // bpf-linker links and optimises bitcode itself; rustc's LTO would only be in its way.
+            .env("CARGO_PROFILE_RELEASE_LTO", "off")
+            .env("LD_LIBRARY_PATH", self.llvm_folder()?);
+        Ok(command)
+    }
+
+    fn rustflags(&self) -> OsString {
+        let mut flags = OsString::from(format!(
+            "--cfg=bpf_target_arch=\"{}\"",
+            bpf_target_arch(env::consts::ARCH)
+        ));
+        // BTF is made from debug information, that of `core` and the dependencies included.
+        for flag in ["-Cdebuginfo=2", "-Clink-arg=--btf", "-Clinker="] {
+            flags.push("\x1f");
+            flags.push(flag);
+        }
+        flags.push(&self.linker);
+        flags
+    }
+
+    /// A folder with nothing but the right libLLVM, because bpf-linker opens the first of any version.
+    fn llvm_folder(&self) -> Result<PathBuf> {
+        let folder = self.target_dir.join("llvm");
+        let library = &self.toolchain.llvm;
+        let link = folder.join(library.file_name().unwrap_or_default());
+        if fs::read_link(&link).is_ok_and(|target| target == *library) {
+            return Ok(folder);
+        }
+        let make = || -> io::Result<()> {
+            if folder.exists() {
+                fs::remove_dir_all(&folder)?;
+            }
+            fs::create_dir_all(&folder)?;
+            symlink(library, &link)
+        };
+        make().with_context(|| format!("linking {} to {}", link.display(), library.display()))?;
+        Ok(folder)
+    }
+}
+
+/// The architecture as aya-ebpf's bindings name it.
+fn bpf_target_arch(arch: &str) -> &str {
+    if arch.starts_with("riscv64") { "riscv64" } else { arch }
+}

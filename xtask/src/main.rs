@@ -1,0 +1,56 @@
+//! `cargo xtask`: one verb per file, for people and for continuous integration alike.
+
+mod apt;
+mod assets;
+mod build;
+mod libtest;
+mod lint;
+mod process;
+mod run;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+/// Sets up, builds, runs, tests and lints envnet.
+///
+/// Every verb first installs what it needs and is not there yet, as `setup` does for all of them.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+enum Verb {
+    /// Install what building, running, testing and linting need.
+    Setup,
+    /// Build the release binary, with the eBPF programs inside.
+    Build,
+    /// Bring up the demonstration laboratory: cloned machines behind envnet.
+    Run(run::Options),
+    /// Run the tests, layer by layer.
+    Test(test::Options),
+    /// Check format, lints, documentation and licences.
+    Lint,
+}
+
+fn main() -> ExitCode {
+    let result = match Verb::parse() {
+        Verb::Setup => setup::everything(),
+        Verb::Build => build::build(),
+        Verb::Run(options) => run::run(&options),
+        Verb::Test(options) => test::test(&options),
+        Verb::Lint => lint::lint(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The target directory this program was built in, whatever chose it.
+fn target_dir() -> Result<std::path::PathBuf> {
+    Ok(xtask::ebpf::shared_target_dir(&std::env::current_exe()?))
+}

@@ -1,0 +1,101 @@
+//! Running other programs: as whom, and what their failure means.
+
+use std::{
+    env,
+    ffi::OsStr,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use xtask::{toolchain::find_program, workspace};
+
+/// The cargo that runs this program, in the workspace.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(workspace());
+    cargo
+}
+
+/// Runs a command that must succeed.
+pub(crate) fn check(command: &mut Command) -> Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("{} does not start", command.get_program().display()))?;
+    ensure!(status.success(), "`{}` failed: {status}", describe(command));
+    Ok(())
+}
+
+/// Standard output of a command that must succeed.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let output = command
+        .output()
+        .with_context(|| format!("{} does not start", command.get_program().display()))?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "`{}` failed: {}",
+        describe(command),
+        errors.trim()
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The command as one would type it.
+pub(crate) fn describe(command: &Command) -> String {
+    let program = Path::new(command.get_program());
+    let program = program.file_name().unwrap_or(program.as_os_str());
+    let words: Vec<_> = [program]
+        .into_iter()
+        .chain(command.get_args())
+        .map(OsStr::to_string_lossy)
+        .collect();
+    words.join(" ")
+}
+
+/// Finds a program, also where an ordinary user's PATH does not look but sudo's does.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    find_program(name).or_else(|| {
+        ["/usr/sbin", "/sbin"]
+            .map(|folder| PathBuf::from(folder).join(name))
+            .into_iter()
+            .find(|path| path.is_file())
+    })
+}
+
+/// How this user becomes root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Privilege {
+    /// Is root already.
+    Root,
+    /// By sudo.
+    Sudo,
+}
+
+impl Privilege {
+    /// Finds the way, if there is one; `purpose` is what needs it.
+    pub(crate) fn find(purpose: &str) -> Result<Self> {
+        // The owner of a process's folder is its effective user.
+        if fs::metadata("/proc/self").context("/proc is not there")?.uid() == 0 {
+            return Ok(Self::Root);
+        }
+        if find_program("sudo").is_none() {
+            bail!("{purpose} needs root: there is no sudo here, so run this as root");
+        }
+        Ok(Self::Sudo)
+    }
+
+    /// A command that runs `program` as root with this environment.
+    pub(crate) fn command(self, program: impl AsRef<OsStr>) -> Command {
+        match self {
+            Self::Root => Command::new(program),
+            Self::Sudo => {
+                let mut sudo = Command::new("sudo");
+                sudo.arg("-E").arg(program);
+                sudo
+            }
+        }
+    }
+}
