@@ -1,0 +1,104 @@
+//! Wire addresses: bytes in the order they have on the wire, so that no integer is ever swapped by mistake.
+
+use core::{fmt, net::Ipv4Addr};
+
+use bytemuck::{Pod, Zeroable};
+
+/// An IPv4 address as it stands in a header: four bytes in network order.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
+pub struct Address(pub [u8; 4]);
+
+impl Address {
+    /// 0.0.0.0, which stands for "no address" in map keys.
+    pub const UNSPECIFIED: Self = Self([0; 4]);
+    /// 255.255.255.255, everybody on the link.
+    pub const BROADCAST: Self = Self([255; 4]);
+
+    /// Keeps the network bits of `self`, as `mask` (255.255.255.0 for a /24) selects them.
+    #[must_use]
+    #[inline(always)]
+    pub const fn network(self, mask: Self) -> Self {
+        Self((u32::from_ne_bytes(self.0) & u32::from_ne_bytes(mask.0)).to_ne_bytes())
+    }
+
+    /// Takes the network bits from `network` and the host bits from `self`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn rebase(self, network: Self, mask: Self) -> Self {
+        let mask = u32::from_ne_bytes(mask.0);
+        let bits = (u32::from_ne_bytes(network.0) & mask) | (u32::from_ne_bytes(self.0) & !mask);
+        Self(bits.to_ne_bytes())
+    }
+
+    /// Whether this is a multicast address (224/4).
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_multicast(self) -> bool {
+        self.0[0] >> 4 == 0xe
+    }
+}
+
+impl From<Ipv4Addr> for Address {
+    fn from(address: Ipv4Addr) -> Self {
+        Self(address.octets())
+    }
+}
+
+impl From<Address> for Ipv4Addr {
+    fn from(address: Address) -> Self {
+        Self::from(address.0)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Ipv4Addr::from(*self).fmt(f)
+    }
+}
+
+/// An Ethernet (EUI-48) address in wire order.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    /// Whether this is a multicast address or the broadcast address.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_group(self) -> bool {
+        self.0[0] & 1 == 1
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MASK: Address = Address([255, 255, 255, 0]);
+
+    #[test]
+    fn rebase_keeps_host_bits() {
+        assert_eq!(
+            Address([10, 0, 0, 7]).rebase(Address([172, 16, 5, 0]), MASK),
+            Address([172, 16, 5, 7])
+        );
+        let mask = Address([255, 255, 254, 0]);
+        assert_eq!(
+            Address([10, 0, 1, 7]).rebase(Address([172, 16, 4, 0]), mask),
+            Address([172, 16, 5, 7])
+        );
+    }
+
+    #[test]
+    fn network_clears_host_bits() {
+        assert_eq!(Address([10, 0, 0, 7]).network(MASK), Address([10, 0, 0, 0]));
+    }
+}

@@ -1,0 +1,53 @@
+//! Refuses what a router must not forward, before anything is translated.
+
+use crate::{
+    Address, DropReason,
+    maps::Environment,
+    parse::{ETHERTYPE_QINQ, ETHERTYPE_VLAN, Ethernet, Ipv4},
+};
+
+/// Frames that came in with a VLAN tag, or for another machine: an interface in promiscuous mode, or behind a bridge
+/// that floods, sees those, and must neither answer nor forward them.
+#[inline(always)]
+pub fn frame_in(ethernet: &Ethernet, tagged: bool, environment: &Environment) -> Result<(), DropReason> {
+    if tagged || matches!(ethernet.ethertype, ETHERTYPE_VLAN | ETHERTYPE_QINQ) {
+        return Err(DropReason::VlanTagged);
+    }
+    if !ethernet.destination.is_group() && ethernet.destination != environment.mac {
+        return Err(DropReason::OtherHost);
+    }
+    Ok(())
+}
+
+/// Destinations that are not one machine. A unicast address in a link-layer broadcast is refused as well
+/// (RFC 1812, section 5.3.4).
+#[inline(always)]
+pub fn destination(ethernet: &Ethernet, ip: &Ipv4) -> Result<(), DropReason> {
+    if ethernet.destination.is_group() || ip.destination.is_multicast() || ip.destination == Address::BROADCAST {
+        return Err(DropReason::DestinationNotUnicast);
+    }
+    Ok(())
+}
+
+/// Sources that no packet from outside can have: internal, "this network" (0/8), loopback (127/8), multicast, and
+/// 240/4 with the broadcast address (RFC 1812, section 5.3.7).
+#[inline(always)]
+pub fn source_in(ip: &Ipv4, environment: &Environment) -> Result<(), DropReason> {
+    let first = ip.source.0[0];
+    if first == 0 || first == 127 || first >= 224 || environment.is_internal(ip.source) {
+        return Err(DropReason::SourceMartian);
+    }
+    Ok(())
+}
+
+/// Why a source without mapping may not leave: [`DropReason::SourceUnmapped`] when it is internal, else
+/// [`DropReason::SourceForeign`].
+#[must_use]
+#[inline(always)]
+pub fn source_out_refusal(ip: &Ipv4, environment: &Environment) -> DropReason {
+    if environment.is_internal(ip.source) {
+        DropReason::SourceUnmapped
+    } else {
+        DropReason::SourceForeign
+    }
+}

@@ -1,0 +1,59 @@
+//! Writes what [`translate`](crate::translate) and [`arp`](crate::arp) decided.
+
+use crate::{
+    Address, DropReason,
+    checksum::Checksum,
+    parse::Read,
+    translate::{L4Checksum, Rewrite, WordEdit},
+};
+
+/// Something that bytes of a frame can be written to. Checksums have methods of their own, because in the kernel a
+/// transport checksum may be unfinished (left to the device), and only the kernel knows.
+pub trait Write: Read {
+    /// Replaces the `N` bytes at `offset`.
+    fn write<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()>;
+
+    /// Corrects a transport checksum for an address that changed in its pseudo header.
+    fn correct_pseudo_header(&mut self, checksum: L4Checksum, old: Address, new: Address) -> Option<()>;
+
+    /// Corrects the checksum at `checksum` for a field that it covers.
+    fn correct_covered(&mut self, checksum: usize, field: &WordEdit) -> Option<()>;
+}
+
+/// Carries out a translation. On an error the packet may be half written and must be dropped.
+#[inline(always)]
+pub fn apply(packet: &mut (impl Write + ?Sized), rewrite: &Rewrite) -> Result<(), DropReason> {
+    steps(packet, rewrite).ok_or(DropReason::HelperFailed)
+}
+
+#[inline(always)]
+fn steps(packet: &mut (impl Write + ?Sized), rewrite: &Rewrite) -> Option<()> {
+    if let Some(checksum) = rewrite.l4_checksum {
+        packet.correct_pseudo_header(checksum, rewrite.old, rewrite.new)?;
+    }
+    if let Some(embedded) = &rewrite.embedded {
+        if let Some(field) = &embedded.l4_checksum {
+            packet.write(field.offset, field.new.0)?;
+            packet.correct_covered(embedded.icmp_checksum, field)?;
+        }
+        packet.write(embedded.header.offset, embedded.header.bytes)?;
+    }
+    packet.write(rewrite.header.offset, rewrite.header.bytes)
+}
+
+impl Write for [u8] {
+    fn write<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()> {
+        *self.get_mut(offset..)?.first_chunk_mut()? = bytes;
+        Some(())
+    }
+
+    fn correct_pseudo_header(&mut self, checksum: L4Checksum, old: Address, new: Address) -> Option<()> {
+        let field = Checksum(self.read(checksum.offset)?);
+        self.write(checksum.offset, checksum.corrected(field, old, new).0)
+    }
+
+    fn correct_covered(&mut self, checksum: usize, field: &WordEdit) -> Option<()> {
+        let outer = Checksum(self.read(checksum)?);
+        self.write(checksum, outer.replace_word(field.old.0, field.new.0).0)
+    }
+}

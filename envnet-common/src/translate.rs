@@ -1,0 +1,269 @@
+//! Decides what a translation writes, as a value: nothing is changed here.
+//!
+//! Inbound packets get their destination translated from external to internal, outbound ones their source from internal
+//! to external. An ICMP error also quotes a packet that went the other way, so in the quoted header the other side is
+//! translated (RFC 5508, REQ-4 and REQ-5).
+
+use crate::{
+    Address, DropReason,
+    checksum::Checksum,
+    parse::{Fragment, IPV4_LEN, Ipv4, Read},
+};
+
+const PROTOCOL_ICMP: u8 = 1;
+const PROTOCOL_TCP: u8 = 6;
+const PROTOCOL_UDP: u8 = 17;
+const PROTOCOL_DCCP: u8 = 33;
+const PROTOCOL_UDP_LITE: u8 = 136;
+
+const ICMP_LEN: usize = 8;
+const ICMP_CHECKSUM: usize = 2;
+const ICMP_UNREACHABLE: u8 = 3;
+const ICMP_SOURCE_QUENCH: u8 = 4;
+const ICMP_REDIRECT: u8 = 5;
+const ICMP_TIME_EXCEEDED: u8 = 11;
+const ICMP_PARAMETER_PROBLEM: u8 = 12;
+
+/// Offset of the checksum in an IPv4 header; the source and the destination address follow it.
+const IPV4_CHECKSUM: usize = 10;
+
+/// Which way a packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From outside to a guest.
+    Inbound,
+    /// From a guest to the outside.
+    Outbound,
+}
+
+#[derive(Clone, Copy)]
+enum Side {
+    Source,
+    Destination,
+}
+
+/// Everything that one translation writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rewrite {
+    /// The address that is replaced in the outer header.
+    pub old: Address,
+    /// What it is replaced by.
+    pub new: Address,
+    /// The outer header.
+    pub header: HeaderEdit,
+    /// The transport checksum to correct for the pseudo header, when there is one in this packet.
+    pub l4_checksum: Option<L4Checksum>,
+    /// The packet inside an ICMP error.
+    pub embedded: Option<Embedded>,
+}
+
+/// The end of an IPv4 header. Checksum, source and destination are neighbours, so that one write does all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderEdit {
+    /// Offset of the checksum in the frame.
+    pub offset: usize,
+    /// Checksum, source and destination.
+    pub bytes: [u8; 10],
+}
+
+/// A transport checksum that covers a pseudo header with both addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct L4Checksum {
+    /// Offset of the field in the frame.
+    pub offset: usize,
+    /// As in UDP: 0 says that there is no checksum, and a computed 0 is written as 0xffff.
+    pub zero_is_none: bool,
+}
+
+/// What is written inside an ICMP error.
+///
+/// The checksum of the ICMP message covers all of it, but the new address and the new IPv4 checksum cancel out in it:
+/// the IPv4 checksum changes by exactly what makes the header's sum stay the same. Only the transport checksum remains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Embedded {
+    /// The embedded IPv4 header.
+    pub header: HeaderEdit,
+    /// The embedded transport checksum, when the error quotes enough of the packet and it changes.
+    pub l4_checksum: Option<WordEdit>,
+    /// Offset of the checksum of the ICMP message.
+    pub icmp_checksum: usize,
+}
+
+/// A 16-bit field that is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WordEdit {
+    /// Offset of the field in the frame.
+    pub offset: usize,
+    /// What stands there.
+    pub old: Checksum,
+    /// What it is replaced by.
+    pub new: Checksum,
+}
+
+/// Decides how to give `ip` the address `new` on its own side; `external` finds the external address of an internal one,
+/// for errors that are about somebody else's packet.
+#[inline(always)]
+pub fn translate(
+    packet: &(impl Read + ?Sized),
+    ip: &Ipv4,
+    direction: Direction,
+    new: Address,
+    external: impl FnOnce(Address) -> Option<Address>,
+) -> Result<Rewrite, DropReason> {
+    let side = match direction {
+        Direction::Inbound => Side::Destination,
+        Direction::Outbound => Side::Source,
+    };
+    let old = side.of(ip);
+    let mut rewrite = Rewrite {
+        old,
+        new,
+        header: HeaderEdit::new(ip, side, new),
+        l4_checksum: None,
+        embedded: None,
+    };
+    // A later fragment has no transport header (RFC 4787, REQ-14): its checksums are in the first one, and the
+    // correction there does not need the rest.
+    if ip.fragment != Fragment::Later {
+        if ip.protocol == PROTOCOL_ICMP {
+            rewrite.embedded = embedded(packet, ip, direction, &rewrite, external)?;
+        } else {
+            rewrite.l4_checksum = l4_checksum(ip)?;
+        }
+    }
+    Ok(rewrite)
+}
+
+#[inline(always)]
+fn l4_checksum(ip: &Ipv4) -> Result<Option<L4Checksum>, DropReason> {
+    match L4Checksum::locate(ip) {
+        Some(checksum) if checksum.offset + 2 > ip.end => Err(too_short(ip, DropReason::Truncated)),
+        found => Ok(found),
+    }
+}
+
+#[inline(always)]
+fn embedded(
+    packet: &(impl Read + ?Sized),
+    ip: &Ipv4,
+    direction: Direction,
+    outer: &Rewrite,
+    external: impl FnOnce(Address) -> Option<Address>,
+) -> Result<Option<Embedded>, DropReason> {
+    if ip.payload + ICMP_LEN > ip.end {
+        return Err(too_short(ip, DropReason::Truncated));
+    }
+    let [kind] = packet.read(ip.payload).ok_or(DropReason::Truncated)?;
+    match kind {
+        ICMP_UNREACHABLE | ICMP_SOURCE_QUENCH | ICMP_TIME_EXCEEDED | ICMP_PARAMETER_PROBLEM => {}
+        // It tells a host about another router on the host's own link (RFC 1812, section 5.2.7.2), which nobody on the
+        // other side of this one shares, and it names that router by an address that cannot be translated.
+        ICMP_REDIRECT => return Err(DropReason::IcmpRedirect),
+        _ => return Ok(None),
+    }
+
+    let offset = ip.payload + ICMP_LEN;
+    if offset + IPV4_LEN > ip.end {
+        return Err(too_short(ip, DropReason::EmbeddedMalformed));
+    }
+    let inner = packet.read(offset).ok_or(DropReason::Truncated)?;
+    let inner = Ipv4::decode(offset, inner).ok_or(DropReason::EmbeddedMalformed)?;
+    let side = match direction {
+        Direction::Inbound => Side::Source,
+        Direction::Outbound => Side::Destination,
+    };
+    let old = side.of(&inner);
+    let new = match direction {
+        _ if old == outer.old => outer.new,
+        // The router may report a packet that it could not deliver to a guest.
+        Direction::Outbound => external(old).ok_or(DropReason::EmbeddedUnmapped)?,
+        // An error goes to whoever sent the packet that it quotes (RFC 5508, REQ-4c).
+        Direction::Inbound => return Err(DropReason::EmbeddedUnmapped),
+    };
+
+    let quoted_end = if inner.end < ip.end { inner.end } else { ip.end };
+    let l4_checksum = match L4Checksum::locate(&inner) {
+        Some(checksum) if inner.fragment != Fragment::Later && checksum.offset + 2 <= quoted_end => {
+            let field = Checksum(packet.read(checksum.offset).ok_or(DropReason::Truncated)?);
+            Some(WordEdit {
+                offset: checksum.offset,
+                old: field,
+                new: checksum.corrected(field, old, new),
+            })
+        }
+        _ => None,
+    };
+    Ok(Some(Embedded {
+        header: HeaderEdit::new(&inner, side, new),
+        l4_checksum,
+        icmp_checksum: ip.payload + ICMP_CHECKSUM,
+    }))
+}
+
+/// A first fragment is short because somebody made it so (RFC 1858); a whole packet is just broken.
+#[inline(always)]
+const fn too_short(ip: &Ipv4, whole: DropReason) -> DropReason {
+    if matches!(ip.fragment, Fragment::First) {
+        DropReason::TinyFragment
+    } else {
+        whole
+    }
+}
+
+impl Side {
+    #[inline(always)]
+    const fn of(self, ip: &Ipv4) -> Address {
+        match self {
+            Self::Source => ip.source,
+            Self::Destination => ip.destination,
+        }
+    }
+}
+
+impl HeaderEdit {
+    #[inline(always)]
+    const fn new(ip: &Ipv4, side: Side, new: Address) -> Self {
+        let Checksum([c0, c1]) = ip.checksum.replace_address(side.of(ip), new);
+        let (source, destination) = match side {
+            Side::Source => (new, ip.destination),
+            Side::Destination => (ip.source, new),
+        };
+        let ([s0, s1, s2, s3], [d0, d1, d2, d3]) = (source.0, destination.0);
+        Self {
+            offset: ip.offset + IPV4_CHECKSUM,
+            bytes: [c0, c1, s0, s1, s2, s3, d0, d1, d2, d3],
+        }
+    }
+}
+
+impl L4Checksum {
+    /// Where the checksum of `ip`'s payload is, if the protocol has one over a pseudo header. The CRC of SCTP (RFC 9260)
+    /// and the checksums of ICMP and GRE cover no address; ESP's integrity value does not cover the outer header.
+    #[inline(always)]
+    const fn locate(ip: &Ipv4) -> Option<Self> {
+        let (offset, zero_is_none) = match ip.protocol {
+            PROTOCOL_TCP => (16, false),
+            // UDP-Lite knows no "no checksum", but a zero is just as illegal after as before (RFC 3828, section 3.1).
+            PROTOCOL_UDP | PROTOCOL_UDP_LITE => (6, true),
+            PROTOCOL_DCCP => (6, false),
+            _ => return None,
+        };
+        Some(Self {
+            offset: ip.payload + offset,
+            zero_is_none,
+        })
+    }
+
+    /// The field's new value when `old` becomes `new` in the pseudo header.
+    #[must_use]
+    #[inline(always)]
+    pub fn corrected(self, field: Checksum, old: Address, new: Address) -> Checksum {
+        if self.zero_is_none && field == Checksum::NONE {
+            return field;
+        }
+        match field.replace_address(old, new) {
+            Checksum::NONE if self.zero_is_none => Checksum::ZERO,
+            corrected => corrected,
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! A packet in the kernel, read and written with helpers: they reach bytes outside the linear part of the buffer, make a
+//! shared buffer writable, and know whether a checksum is still to be finished by a device.
+
+use aya_ebpf::{
+    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
+    programs::TcContext,
+};
+use envnet_common::{
+    Address,
+    apply::Write,
+    parse::Read,
+    translate::{L4Checksum, WordEdit},
+};
+
+/// The packet that a program was started for.
+pub(crate) struct Packet<'a> {
+    context: &'a TcContext,
+}
+
+impl<'a> Packet<'a> {
+    #[inline(always)]
+    pub(crate) fn new(context: &'a TcContext) -> Self {
+        Self { context }
+    }
+
+    /// Index of the interface that the program runs on.
+    #[inline(always)]
+    pub(crate) fn interface(&self) -> u32 {
+        // SAFETY: the kernel gives a program a context that is valid while it runs.
+        unsafe { (*self.context.skb.skb).ifindex }
+    }
+
+    /// Whether there is a VLAN tag that the device has taken out of the frame.
+    #[inline(always)]
+    pub(crate) fn is_tagged(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.context.skb.skb).vlan_present != 0 }
+    }
+}
+
+impl Read for Packet<'_> {
+    #[inline(always)]
+    fn size(&self) -> usize {
+        self.context.len() as usize
+    }
+
+    #[inline(always)]
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.context.load(offset).ok()
+    }
+}
+
+/// When a device has summed the packet (`CHECKSUM_COMPLETE`), the kernel keeps that sum beside it and every write must
+/// leave it right. Here they do without `BPF_F_RECOMPUTE_CSUM`: a header's new addresses and its new checksum cancel
+/// out, and so do a covered field and its checksum; for a pseudo header the helper itself corrects the sum. The link
+/// layer header is not part of it.
+impl Write for Packet<'_> {
+    #[inline(always)]
+    fn write<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()> {
+        self.context.store(offset, &bytes, 0).ok()
+    }
+
+    /// The flag for the pseudo header makes the kernel correct an unfinished checksum (`CHECKSUM_PARTIAL`, from guests
+    /// and in segments to be split later) the other way round, as its field holds the pseudo header's sum only.
+    #[inline(always)]
+    fn correct_pseudo_header(&mut self, checksum: L4Checksum, old: Address, new: Address) -> Option<()> {
+        let zero = if checksum.zero_is_none { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
+        let flags = u64::from(BPF_F_PSEUDO_HDR) | zero | size_of::<Address>() as u64;
+        let [old, new] = [old, new].map(|address| u64::from(u32::from_ne_bytes(address.0)));
+        self.context.l4_csum_replace(checksum.offset, old, new, flags).ok()
+    }
+
+    #[inline(always)]
+    fn correct_covered(&mut self, checksum: usize, field: &WordEdit) -> Option<()> {
+        let [old, new] = [field.old, field.new].map(|word| u64::from(u16::from_ne_bytes(word.0)));
+        self.context.l4_csum_replace(checksum, old, new, size_of::<u16>() as u64).ok()
+    }
+}
