@@ -1,0 +1,349 @@
+//! Carries a plan out, and takes it back when a step fails.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    desired::{Link, LinkKind, Place},
+    kernel::{
+        bpffs,
+        netlink::{self, Netlink, NewLink},
+        netns::{self, Netns},
+        programs::{self, Hook, Programs, Tables},
+        sysctl, tap,
+    },
+    names::Instance,
+    plan::{Action, Attribute, Change},
+};
+
+/// What changes are applied to.
+pub struct Applier<'a> {
+    host: &'a Netns,
+    instance: &'a Instance,
+    hook: Hook,
+    netlink: Netlink,
+    routers: HashMap<u32, (Netns, Netlink)>,
+    programs: Option<Programs>,
+    tables: Option<Tables>,
+}
+
+impl<'a> Applier<'a> {
+    /// Prepares to change a host. Must be called inside a tokio runtime.
+    pub fn new(host: &'a Netns, instance: &'a Instance, hook: Hook) -> Result<Self> {
+        let netlink = Netlink::open(host)?;
+        Ok(Self {
+            host,
+            instance,
+            hook,
+            netlink,
+            routers: HashMap::new(),
+            programs: None,
+            tables: None,
+        })
+    }
+
+    /// Applies changes in order. When one fails, those before it are taken back, last first, and the error says what
+    /// could not be.
+    pub async fn apply_all(&mut self, changes: &[Change]) -> Result<()> {
+        for (done, change) in changes.iter().enumerate() {
+            log::debug!("{change}");
+            if let Err(error) = self.apply(change).await.with_context(|| describe(change)) {
+                let left = self.take_back(&changes[..done]).await;
+                return Err(match left.len() {
+                    0 => error.context("nothing was changed"),
+                    _ => error.context(format!("not everything could be taken back:\n{}", left.join("\n"))),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies every change that can be, and reports every error.
+    pub async fn apply_through(&mut self, changes: &[Change]) -> Result<()> {
+        let mut errors = Vec::new();
+        for change in changes {
+            log::debug!("{change}");
+            if let Err(error) = self.apply(change).await {
+                errors.push(format!("{}: {error:#}", describe(change)));
+            }
+        }
+        if errors.is_empty() {
+            return Ok(());
+        }
+        bail!(
+            "{} of {} steps failed:\n{}",
+            errors.len(),
+            changes.len(),
+            errors.join("\n")
+        )
+    }
+
+    async fn take_back(&mut self, done: &[Change]) -> Vec<String> {
+        let mut left = Vec::new();
+        for change in done.iter().rev() {
+            let Some(inverse) = change.inverse() else {
+                // A sysctl of something new, or a release: gone with it, or without effect on packets.
+                let lost = matches!(
+                    change.action,
+                    Action::DeleteLink { .. } | Action::DeleteNamespace { .. }
+                );
+                if lost {
+                    left.push(describe(change));
+                }
+                continue;
+            };
+            log::debug!("taking back: {inverse}");
+            if let Err(error) = self.apply(&inverse).await {
+                left.push(format!("{}: {error:#}", describe(&inverse)));
+            }
+        }
+        left
+    }
+
+    async fn apply(&mut self, change: &Change) -> Result<()> {
+        let environment = change.environment.unwrap_or_default();
+        match &change.action {
+            Action::LoadPrograms { .. } => self.programs = Some(Programs::load(self.instance)?),
+            Action::ForgetOtherPrograms => Programs::forget_others(self.instance)?,
+            Action::RemovePins => {
+                (self.programs, self.tables) = (None, None);
+                bpffs::remove(self.instance)?;
+            }
+            Action::CreateNamespace { name } => self.create_namespace(environment, name).await?,
+            Action::DeleteNamespace { name } => {
+                self.routers.remove(&environment);
+                netns::unbind(name)?;
+            }
+            Action::CreateLink(link) => self.create_link(environment, link).await?,
+            Action::DeleteLink { place, name } => {
+                let netlink = self.netlink(environment, *place)?.clone();
+                // A link may have gone with its other end or its namespace.
+                if let Some(link) = netlink.link(name).await? {
+                    netlink.delete_link(link.index).await?;
+                }
+            }
+            Action::SetLink { place, name, new, .. } => self.set_link(environment, *place, name, new).await?,
+            Action::SetSysctl { sysctl, .. } => {
+                let netns = match sysctl.place {
+                    Place::Host => self.host.clone(),
+                    Place::Router => self.router(environment)?.0.clone(),
+                };
+                sysctl::write(&netns, &sysctl.key, &sysctl.value)?;
+            }
+            Action::InsertEnvironment { index, new, .. } => self.tables()?.environments.insert(index, new, 0)?,
+            Action::RemoveEnvironment { index } => self.tables()?.remove_environment(*index, environment)?,
+            Action::InsertMapping { key, new, .. } => self.tables()?.insert_mapping(*key, *new)?,
+            Action::RemoveMappings(keys) => self.tables()?.remove_mappings(keys)?,
+            Action::AttachPrograms { gateway } => self.attach_programs(environment, gateway).await?,
+            Action::UnpinLinks { .. } => programs::unpin_links(self.instance, environment)?,
+            Action::AddAddress { link, address } => {
+                let (netlink, link) = self.in_router(environment, link).await?;
+                netlink.add_address(link.index, *address).await?;
+            }
+            Action::DeleteAddress { link, address } => {
+                let (netlink, link) = self.in_router(environment, link).await?;
+                netlink.delete_address(link.index, *address).await?;
+            }
+            Action::AddRoute(route) => {
+                let (netlink, link) = self.in_router(environment, &route.interface).await?;
+                netlink.add_route(&kernel_route(route, link.index)).await?;
+            }
+            Action::DeleteRoute(route) => {
+                let (netlink, link) = self.in_router(environment, &route.interface).await?;
+                netlink.delete_route(&kernel_route(route, link.index)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn create_namespace(&mut self, environment: u32, name: &str) -> Result<()> {
+        let netns = Netns::create()?;
+        let netlink = Netlink::open(&netns)?;
+        let loopback = netlink.link("lo").await?.context("a new namespace has no loopback")?;
+        // The mark comes before the name, so that there is never a namespace of that name without it.
+        let alias = self.instance.alias(environment);
+        netlink.set_link(loopback.index, |link| link.alias(alias).up()).await?;
+        netns.bind(name)?;
+        self.routers.insert(environment, (netns, netlink));
+        Ok(())
+    }
+
+    async fn create_link(&mut self, environment: u32, link: &Link) -> Result<()> {
+        let host = self.netlink.clone();
+        let mac = link.mac.unwrap_or_default();
+        match &link.kind {
+            LinkKind::Bridge => host.create_link(&link.name, mac, link.mtu, &NewLink::Bridge).await?,
+            LinkKind::Veth {
+                peer,
+                peer_mac,
+                peer_index,
+            } => {
+                let (netns, router) = self.router(environment)?.clone();
+                let new = NewLink::Veth {
+                    peer,
+                    peer_mac: *peer_mac,
+                    peer_index: *peer_index,
+                    netns: &netns,
+                };
+                host.create_link(&link.name, mac, link.mtu, &new).await?;
+                self.mark(&router, environment, peer).await?;
+            }
+            LinkKind::VethPeer => bail!("{} is the other end of nothing", link.name),
+            LinkKind::Macvlan { parent, index } => {
+                let netns = self.router(environment)?.0.clone();
+                let parent = host
+                    .link(parent)
+                    .await?
+                    .with_context(|| format!("{parent} is gone"))?
+                    .index;
+                let new = NewLink::Macvlan {
+                    parent,
+                    netns: &netns,
+                    index: *index,
+                };
+                host.create_link(&link.name, mac, link.mtu, &new).await?;
+            }
+            LinkKind::Tap { user, group } => {
+                let tap = tap::open(self.host, &link.name)?;
+                tap.set_owner(*user, *group)?;
+                self.mark(&host, environment, &link.name).await?;
+                tap.persist()?;
+                let made = host.link(&link.name).await?.context("the tap just made is gone")?;
+                host.set_link(made.index, |message| message.mtu(link.mtu)).await?;
+            }
+        }
+        let netlink = self.netlink(environment, link.place)?.clone();
+        if !matches!(link.kind, LinkKind::Tap { .. }) {
+            self.mark(&netlink, environment, &link.name).await?;
+        }
+        match &link.master {
+            Some(_) => {
+                self.set_link(
+                    environment,
+                    link.place,
+                    &link.name,
+                    &Attribute::Master(link.master.clone()),
+                )
+                .await
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn attach_programs(&mut self, environment: u32, gateway: &str) -> Result<()> {
+        let hook = self.hook;
+        let (netns, netlink) = self.router(environment)?.clone();
+        self.programs()?.attach(&netns, environment, hook)?;
+        // What was attached the other way is only let go once the new way is at work.
+        match hook {
+            Hook::Clsact => programs::unpin_links(self.instance, environment),
+            Hook::Tcx => {
+                let link = netlink
+                    .link(gateway)
+                    .await?
+                    .with_context(|| format!("{gateway} is gone"))?;
+                match netlink.filter_programs(link.index).await?.len() {
+                    0 => Ok(()),
+                    _ => netlink.delete_clsact(link.index).await,
+                }
+            }
+        }
+    }
+
+    /// Gives a new link the environment's ifalias, which the kernel does not take at creation.
+    async fn mark(&self, netlink: &Netlink, environment: u32, name: &str) -> Result<()> {
+        let link = netlink.link(name).await?.with_context(|| format!("{name} is gone"))?;
+        let alias = self.instance.alias(environment);
+        netlink
+            .set_link(link.index, |message| message.alias(alias))
+            .await
+            .context("cannot set the ifalias")
+    }
+
+    async fn set_link(&mut self, environment: u32, place: Place, name: &str, new: &Attribute) -> Result<()> {
+        let netlink = self.netlink(environment, place)?.clone();
+        let link = netlink.link(name).await?.with_context(|| format!("{name} is gone"))?;
+        let master = match new {
+            Attribute::Master(Some(master)) => Some(
+                netlink
+                    .link(master)
+                    .await?
+                    .with_context(|| format!("{master} is gone"))?
+                    .index,
+            ),
+            _ => None,
+        };
+        if let Attribute::Owner(user, group) = new {
+            return tap::open(self.host, name)
+                .context("is a virtual machine using it?")?
+                .set_owner(*user, *group);
+        }
+        netlink
+            .set_link(link.index, |message| match new {
+                Attribute::Mtu(mtu) => message.mtu(*mtu),
+                Attribute::Mac(mac) => message.address(mac.0.to_vec()),
+                Attribute::Master(_) => message.controller(master.unwrap_or_default()),
+                Attribute::Up(true) => message.up(),
+                Attribute::Up(false) => message.down(),
+                Attribute::Alias(alias) => message.alias(alias.clone()),
+                Attribute::Owner(..) => message,
+            })
+            .await
+    }
+
+    fn netlink(&mut self, environment: u32, place: Place) -> Result<&Netlink> {
+        match place {
+            Place::Host => Ok(&self.netlink),
+            Place::Router => Ok(&self.router(environment)?.1),
+        }
+    }
+
+    async fn in_router(&mut self, environment: u32, link: &str) -> Result<(Netlink, netlink::Link)> {
+        let netlink = self.router(environment)?.1.clone();
+        let link = netlink.link(link).await?.with_context(|| format!("{link} is gone"))?;
+        Ok((netlink, link))
+    }
+
+    fn router(&mut self, environment: u32) -> Result<&(Netns, Netlink)> {
+        use std::collections::hash_map::Entry;
+        match self.routers.entry(environment) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                let netns = Netns::open(&self.instance.router_namespace(environment))?;
+                let netlink = Netlink::open(&netns)?;
+                Ok(entry.insert((netns, netlink)))
+            }
+        }
+    }
+
+    fn programs(&mut self) -> Result<&mut Programs> {
+        if self.programs.is_none() {
+            self.programs = Programs::open(self.instance)?;
+        }
+        self.programs.as_mut().context("the programs are not loaded")
+    }
+
+    fn tables(&mut self) -> Result<&mut Tables> {
+        if self.tables.is_none() {
+            self.tables = Tables::open(self.instance)?;
+        }
+        self.tables.as_mut().context("the maps are not pinned")
+    }
+}
+
+fn kernel_route(route: &crate::desired::Route, interface: u32) -> netlink::Route {
+    netlink::Route {
+        destination: route.destination,
+        gateway: route.gateway,
+        interface,
+        source: Some(route.source),
+    }
+}
+
+fn describe(change: &Change) -> String {
+    match change.environment {
+        Some(environment) => format!("environment {environment}: {change}"),
+        None => change.to_string(),
+    }
+}

@@ -1,0 +1,65 @@
+//! `envnet status`: what is attached and what went through it; with `--log`, what the programs say meanwhile.
+
+use anyhow::{Context, Result};
+use aya_log::EbpfLogger;
+use envnet_common::maps::Settings;
+use tokio::io::{Interest, unix::AsyncFd};
+
+use super::{config, session::Session};
+use crate::{
+    cli::{self, Cli},
+    kernel::programs::{Programs, Tables},
+    status::Status,
+};
+
+pub(super) async fn run(cli: &Cli, options: &cli::Status) -> Result<()> {
+    let session = Session::open(cli)?;
+    let observed = session.observe().await?;
+    // The maps know everything but the names of the machines.
+    let config = config(cli);
+    let status = Status::read(&observed, &session.instance, config.as_ref().ok())?;
+    if cli.json {
+        println!("{}", serde_json::to_string(&status)?);
+    } else {
+        println!("{status}");
+        if let Err(error) = config {
+            log::debug!("no names: {error:#}");
+        }
+    }
+    if options.log {
+        follow_log(&session, cli.verbose).await
+    } else {
+        Ok(())
+    }
+}
+
+async fn follow_log(session: &Session, translations: bool) -> Result<()> {
+    let programs = Programs::open(&session.instance)?.context("nothing is attached by this build of envnet")?;
+    let mut tables = Tables::open(&session.instance)?.context("nothing is attached")?;
+    let logger = EbpfLogger::init_from_id(programs.log_source()?).context("cannot open the programs' log")?;
+    // SAFETY: the logger owns its ring buffer's descriptor and keeps it open and unchanged until it is dropped.
+    let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }?;
+    // What was logged before anybody asked.
+    logger.get_mut().flush();
+    let interrupt = tokio::signal::ctrl_c();
+    tokio::pin!(interrupt);
+    tables.settings.set(
+        0,
+        Settings {
+            log: if translations { 2 } else { 1 },
+        },
+        0,
+    )?;
+    let result = loop {
+        tokio::select! {
+            interrupted = &mut interrupt => break interrupted.context("cannot wait for Ctrl-C"),
+            ready = logger.readable_mut() => {
+                let mut ready = ready?;
+                ready.get_inner_mut().flush();
+                ready.clear_ready();
+            }
+        }
+    };
+    tables.settings.set(0, Settings { log: 0 }, 0)?;
+    result
+}

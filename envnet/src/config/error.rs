@@ -1,0 +1,86 @@
+//! Errors that name file, line and key, and the way out.
+
+use std::{
+    io,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: cannot read the configuration: {source}; name another file with --config", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not TOML, or not of the right shape: an unknown key, a missing one, a value of the wrong type.
+    #[error("{}:{line}: {}{message}", path.display(), key.as_ref().map(|key| format!("{key}: ")).unwrap_or_default())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// The key on that line, if it has one.
+        key: Option<String>,
+        /// What is wrong and what is expected.
+        message: String,
+    },
+    /// A value contradicts another one.
+    #[error("{}:{line}: {key}: {message}", path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// The key in full, `addresses.router` or `vm[1].address`.
+        key: String,
+        /// What is wrong and how to mend it.
+        message: String,
+    },
+}
+
+impl ConfigError {
+    pub(super) fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> Self {
+        let start = error.span().map_or(0, |span| span.start);
+        let on_line = text[line_start(text, start)..].lines().next().unwrap_or_default();
+        Self::Syntax {
+            path: path.to_owned(),
+            line: line_of(text, start),
+            key: on_line.split_once('=').map(|(key, _)| key.trim().to_owned()),
+            message: error.message().trim_end().replace('\n', "; "),
+        }
+    }
+}
+
+/// A problem found by a check, before it is known which file it is in.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub(super) key: String,
+    pub(super) span: Range<usize>,
+    pub(super) message: String,
+}
+
+impl Problem {
+    pub(super) fn at(self, path: &Path, text: &str) -> ConfigError {
+        ConfigError::Value {
+            path: path.to_owned(),
+            line: line_of(text, self.span.start),
+            key: self.key,
+            message: self.message,
+        }
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text[..offset.min(text.len())].matches('\n').count() + 1
+}
+
+fn line_start(text: &str, offset: usize) -> usize {
+    text[..offset.min(text.len())]
+        .rfind('\n')
+        .map_or(0, |newline| newline + 1)
+}

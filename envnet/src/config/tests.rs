@@ -1,0 +1,230 @@
+//! Right and wrong files. Every wrong one must name file, line and key, and say what to do.
+
+use super::*;
+
+const GOOD: &str = r#"environments = "1-3"
+
+[uplink]
+interface = "eth0"
+mode = "macvlan"
+gateway = "172.16.0.1"
+
+[addresses]
+internal = "10.0.0.0/24"
+router = "10.0.0.1"
+external = "172.16.0.0/16"
+
+[taps]
+user = "nobody"
+
+[[vm]]
+name = "dc"
+address = "10.0.0.2"
+mac = "52:54:00:00:00:02"
+[[vm]]
+name = "member"
+address = "10.0.0.3"
+"#;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("envnet.toml"))
+}
+
+/// Replaces one line's text and expects an error that starts with the position and contains the words.
+fn refused(from: &str, to: &str, position: &str, words: &[&str]) {
+    assert!(GOOD.contains(from), "`{from}` is not in the file");
+    let error = parse(&GOOD.replacen(from, to, 1)).expect_err(to).to_string();
+    assert!(error.starts_with(&format!("envnet.toml:{position}")), "{error}");
+    for word in words {
+        assert!(error.contains(word), "`{word}` is not in: {error}");
+    }
+}
+
+#[test]
+fn a_good_file_is_read() {
+    let config = parse(GOOD).expect("good");
+    assert_eq!(config.environments, [1, 2, 3]);
+    assert_eq!(config.uplink.gateway, Some(Ipv4Addr::new(172, 16, 0, 1)));
+    assert_eq!(config.vms[0].mac, Some(Mac([0x52, 0x54, 0, 0, 0, 2])));
+    assert_eq!(config.vms[1].mac, None);
+    assert_eq!(config.taps.user.as_deref(), Some("nobody"));
+}
+
+#[test]
+fn environments_can_be_listed() {
+    for (text, expected) in [
+        ("[1, 2, 7]", vec![1, 2, 7]),
+        ("\"7\"", vec![7]),
+        ("\"1-2, 7\"", vec![1, 2, 7]),
+        ("[9, 3]", vec![3, 9]),
+    ] {
+        let config = parse(&GOOD.replacen("\"1-3\"", text, 1)).expect(text);
+        assert_eq!(config.environments, expected);
+    }
+}
+
+#[test]
+fn wrong_environments_are_refused() {
+    for (text, word) in [
+        ("\"0-3\"", "1 to 65535"),
+        ("\"65536\"", "1 to 65535"),
+        ("\"3-1\"", "backwards"),
+        ("\"1-3, 2\"", "twice"),
+        ("[]", "at least one"),
+        ("[-1]", "out of range"),
+        ("\"many\"", "1-3"),
+        ("true", "range"),
+        ("\"1-256\"", "no subnet"),
+        ("\"1-4294967297\"", "out of range"),
+    ] {
+        refused("\"1-3\"", text, "1: environments: ", &[word]);
+    }
+}
+
+#[test]
+fn unknown_and_missing_keys_are_refused() {
+    refused("gateway =", "gatway =", "6: gatway: ", &["unknown field", "gateway"]);
+    refused("name = \"dc\"\n", "", "1", &["name"]);
+    refused("[taps]", "[tap]", "13", &["unknown field", "tap"]);
+    refused(
+        "mode = \"macvlan\"",
+        "mode = \"ipvlan\"",
+        "5: mode: ",
+        &["macvlan", "bridge"],
+    );
+    refused("interface = \"eth0\"", "interface = ", "4: interface: ", &[]);
+}
+
+#[test]
+fn wrong_addresses_are_refused() {
+    let internal = "internal = \"10.0.0.0/24\"";
+    refused(
+        internal,
+        "internal = \"10.0.0.1/24\"",
+        "9: addresses.internal: ",
+        &["10.0.0.0/24"],
+    );
+    refused(
+        internal,
+        "internal = \"10.0.0.0/31\"",
+        "9: addresses.internal: ",
+        &["/30"],
+    );
+    refused(
+        internal,
+        "internal = \"172.16.9.0/24\"",
+        "11: addresses.external: ",
+        &["overlaps"],
+    );
+    refused(
+        internal,
+        "internal = \"224.0.0.0/24\"",
+        "9: addresses.internal: ",
+        &["unicast"],
+    );
+    refused(internal, "internal = \"10.0.0/24\"", "9: internal: ", &[]);
+    refused(
+        "\"172.16.0.0/16\"",
+        "\"172.16.0.0/25\"",
+        "11: addresses.external: ",
+        &["smaller", "/24"],
+    );
+    refused(
+        "router = \"10.0.0.1\"",
+        "router = \"10.0.1.1\"",
+        "10: addresses.router: ",
+        &["outside"],
+    );
+    refused(
+        "router = \"10.0.0.1\"",
+        "router = \"10.0.0.255\"",
+        "10: addresses.router: ",
+        &["broadcast"],
+    );
+    refused(
+        "\"172.16.0.1\"",
+        "\"172.16.2.1\"",
+        "6: uplink.gateway: ",
+        &["environment 2"],
+    );
+    refused("\"172.16.0.1\"", "\"10.0.0.9\"", "6: uplink.gateway: ", &["next hop"]);
+}
+
+#[test]
+fn wrong_machines_are_refused() {
+    refused(
+        "\"10.0.0.3\"",
+        "\"10.0.1.3\"",
+        "22: vm[1].address: ",
+        &["outside", "10.0.0.0/24"],
+    );
+    refused("\"10.0.0.3\"", "\"10.0.0.2\"", "22: vm[1].address: ", &["vm[0]"]);
+    refused("\"10.0.0.3\"", "\"10.0.0.1\"", "22: vm[1].address: ", &["router"]);
+    refused("\"10.0.0.3\"", "\"10.0.0.0\"", "22: vm[1].address: ", &["network"]);
+    refused("\"member\"", "\"dc\"", "21: vm[1].name: ", &["vm[0]"]);
+    refused("\"member\"", "\"a b\"", "21: vm[1].name: ", &["spaces"]);
+    let mac = "mac = \"52:54:00:00:00:02\"";
+    refused(mac, "mac = \"52:54:00:00:00\"", "19: mac: ", &["six"]);
+    refused(mac, "mac = \"01:00:5e:00:00:02\"", "19: vm[0].mac: ", &["unicast"]);
+    let no_machine = GOOD.split("[[vm]]").next().expect("a part before the machines");
+    assert!(
+        parse(no_machine)
+            .expect_err("no machine")
+            .to_string()
+            .contains("[[vm]]")
+    );
+}
+
+#[test]
+fn names_that_do_not_fit_are_refused() {
+    refused(
+        "\"eth0\"",
+        "\"averyveryverylongname\"",
+        "4: uplink.interface: ",
+        &["15 characters"],
+    );
+    refused("\"eth0\"", "\"a/b\"", "4: uplink.interface: ", &["ip link"]);
+    refused("\"eth0\"", "\"br2\"", "4: uplink.interface: ", &["environment 2"]);
+    refused("\"eth0\"", "\"vm1.3\"", "4: uplink.interface: ", &["environment 1"]);
+    let wide = GOOD
+        .replace("10.0.0.0/24", "10.0.0.0/8")
+        .replace("172.16.0.0/16", "128.0.0.0/2")
+        .replace("172.16.0.1", "1.2.3.4")
+        .replace("\"1-3\"", "\"3\"")
+        .replace("\"10.0.0.3\"", "\"10.255.255.254\"");
+    assert!(parse(&wide).is_ok(), "vm3.16777214 fits");
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = Config::load(Path::new("/nonexistent/envnet.toml"))
+        .expect_err("no file")
+        .to_string();
+    assert!(
+        error.contains("/nonexistent/envnet.toml") && error.contains("--config"),
+        "{error}"
+    );
+}
+
+#[test]
+fn external_addresses_keep_host_bits() {
+    let config = parse(GOOD).expect("good");
+    let addresses = &config.addresses;
+    assert_eq!(addresses.external_subnet(3).to_string(), "172.16.3.0/24");
+    assert_eq!(
+        addresses.external_address(3, Ipv4Addr::new(10, 0, 0, 7)),
+        Ipv4Addr::new(172, 16, 3, 7)
+    );
+    assert_eq!(addresses.capacity(), 256);
+    let text = GOOD
+        .replace("10.0.0.0/24", "10.0.0.0/23")
+        .replace("172.16.0.0/16", "172.16.0.0/12")
+        .replace("172.16.0.1", "172.31.255.1");
+    let config = parse(&text).expect("wide pool");
+    assert_eq!(config.addresses.capacity(), 2048);
+    assert_eq!(config.addresses.external_subnet(2047).to_string(), "172.31.254.0/23");
+    assert_eq!(
+        config.addresses.external_address(300, Ipv4Addr::new(10, 0, 1, 7)),
+        Ipv4Addr::new(172, 18, 89, 7)
+    );
+}

@@ -1,0 +1,195 @@
+//! What the host must be like for a configuration to be attached to it.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result};
+use ipnet::Ipv4Net;
+use nix::unistd::{Group, User};
+
+use crate::{
+    config::{Config, UplinkMode},
+    desired::HostFacts,
+    kernel::netlink::{Kind, Link},
+};
+
+/// Why a configuration cannot be attached to this host.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The kernel lacks what the programs need.
+    #[error("this kernel is {found}; envnet needs Linux {needed} or newer")]
+    KernelTooOld {
+        /// The running kernel.
+        found: String,
+        /// The oldest one envnet works on.
+        needed: String,
+    },
+    /// Not enough privilege.
+    #[error("envnet changes the network and must be root; run it with sudo")]
+    NotRoot,
+    /// The uplink does not exist.
+    #[error("uplink.interface: there is no interface `{0}`; see `ip link`")]
+    NoUplink(String),
+    /// The uplink cannot carry a macvlan or a veth.
+    #[error("uplink.interface: {0}")]
+    UnfitUplink(String),
+    /// An address of the host lies where an environment's external addresses do.
+    #[error(
+        "addresses.external: environment {environment} would own {subnet}, but {interface} has {address}; leave environment {environment} out or move the pool"
+    )]
+    AddressInside {
+        /// The environment.
+        environment: u32,
+        /// Its external subnet.
+        subnet: Ipv4Net,
+        /// The interface of the host.
+        interface: String,
+        /// The address.
+        address: Ipv4Net,
+    },
+    /// No such user or group.
+    #[error("taps.{key}: there is no {key} `{name}`; create it or name another")]
+    NoOwner {
+        /// `user` or `group`.
+        key: &'static str,
+        /// What was asked for.
+        name: String,
+    },
+}
+
+/// The oldest kernel the programs are made for.
+const OLDEST_KERNEL: (u32, u32) = (6, 1);
+
+/// Refuses a kernel that is too old; `release` is what `uname -r` prints.
+pub fn check_kernel(release: &str) -> Result<(), HostError> {
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|part| part.parse::<u32>().unwrap_or(0));
+    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if found >= OLDEST_KERNEL {
+        return Ok(());
+    }
+    let needed = format!("{}.{}", OLDEST_KERNEL.0, OLDEST_KERNEL.1);
+    Err(HostError::KernelTooOld {
+        found: release.to_owned(),
+        needed,
+    })
+}
+
+/// Refuses to go on without the privileges that every change needs.
+pub fn check_privileges() -> Result<(), HostError> {
+    if nix::unistd::geteuid().is_root() {
+        Ok(())
+    } else {
+        Err(HostError::NotRoot)
+    }
+}
+
+/// Checks the configuration against the host's links and addresses, and says what the plan needs to know of them.
+pub fn check(config: &Config, links: &[Link], addresses: &[(String, Ipv4Net)]) -> Result<HostFacts> {
+    let uplink = uplink(config, links)?;
+    for (interface, address) in addresses {
+        let inside = |&&number: &&u32| config.addresses.external_subnet(number).contains(&address.addr());
+        if let Some(&environment) = config.environments.iter().find(inside) {
+            return Err(HostError::AddressInside {
+                environment,
+                subnet: config.addresses.external_subnet(environment),
+                interface: interface.clone(),
+                address: *address,
+            }
+            .into());
+        }
+    }
+    Ok(HostFacts {
+        identity: identity(config, uplink)?,
+        mtu: uplink.mtu,
+        tap_user: owner("user", config.taps.user.as_deref(), |name| {
+            Ok(User::from_name(name)?.map(|user| user.uid.as_raw()))
+        })?,
+        tap_group: owner("group", config.taps.group.as_deref(), |name| {
+            Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()))
+        })?,
+    })
+}
+
+fn uplink<'a>(config: &Config, links: &'a [Link]) -> Result<&'a Link, HostError> {
+    let name = &config.uplink.interface;
+    let uplink = links
+        .iter()
+        .find(|link| link.name == *name)
+        .ok_or_else(|| HostError::NoUplink(name.clone()))?;
+    let unfit = |why: String| Err(HostError::UnfitUplink(why));
+    match (config.uplink.mode, &uplink.kind) {
+        (_, Kind::Other) => {
+            return unfit(format!(
+                "`{name}` is not an Ethernet interface; name the one that leads outside"
+            ));
+        }
+        (UplinkMode::Bridge, Kind::Bridge) => {}
+        (UplinkMode::Bridge, _) => {
+            return unfit(format!(
+                "`{name}` is not a bridge; name one, or set uplink.mode = \"macvlan\""
+            ));
+        }
+        (UplinkMode::Macvlan, _) => {
+            if let Some(master) = uplink.master {
+                let master = links.iter().find(|link| link.index == master);
+                let master = master.map_or_else(|| "another interface".to_owned(), |link| format!("`{}`", link.name));
+                return unfit(format!(
+                    "`{name}` is a port of {master} and cannot carry a macvlan; name {master} with uplink.mode = \"bridge\""
+                ));
+            }
+        }
+    }
+    if !uplink.up {
+        return unfit(format!("`{name}` is down; bring it up with `ip link set {name} up`"));
+    }
+    Ok(uplink)
+}
+
+/// What makes the routers' outside Ethernet addresses differ from other hosts': the machine's number and, because cloned
+/// machines may share it, the uplink's own address. A bridge has none of its own: it follows its ports.
+fn identity(config: &Config, uplink: &Link) -> Result<String> {
+    let path = Path::new("/etc/machine-id");
+    let machine = if path.exists() {
+        fs::read_to_string(path).context("cannot read /etc/machine-id")?
+    } else {
+        String::new()
+    };
+    let uplink = match config.uplink.mode {
+        UplinkMode::Macvlan => uplink.mac.to_string(),
+        UplinkMode::Bridge => uplink.name.clone(),
+    };
+    Ok(format!("{} {uplink}", machine.trim()))
+}
+
+fn owner(
+    key: &'static str,
+    name: Option<&str>,
+    look_up: impl FnOnce(&str) -> Result<Option<u32>>,
+) -> Result<Option<u32>> {
+    let Some(name) = name else { return Ok(None) };
+    if let Ok(number) = name.parse() {
+        return Ok(Some(number));
+    }
+    let number = look_up(name).with_context(|| format!("cannot look up the {key} `{name}`"))?;
+    Ok(Some(number.ok_or_else(|| HostError::NoOwner {
+        key,
+        name: name.to_owned(),
+    })?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_kernels_are_refused() {
+        for fine in ["6.1.0-49-cloud-amd64", "6.18.44", "7.0-rc1"] {
+            assert!(check_kernel(fine).is_ok(), "{fine}");
+        }
+        for old in ["6.0.19", "5.10.0-9-amd64", "4.19"] {
+            let error = check_kernel(old).expect_err(old).to_string();
+            assert!(error.contains(old) && error.contains("6.1"), "{error}");
+        }
+    }
+}

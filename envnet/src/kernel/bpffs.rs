@@ -1,0 +1,66 @@
+//! The BPF filesystem: mounted when it is not, and unmounted again by whoever mounted it.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+};
+
+use crate::names::Instance;
+
+const MOUNT_POINT: &str = "/sys/fs/bpf";
+/// Directory of all instances; also the mount's source when envnet mounted the filesystem itself, which is how a later
+/// `detach` knows that it may unmount it.
+const OWN: &str = "envnet";
+
+/// Directory of an instance's pins.
+#[must_use]
+pub fn directory(instance: &Instance) -> PathBuf {
+    Path::new(MOUNT_POINT).join(OWN).join(instance.path_component())
+}
+
+/// Mounts the filesystem when there is none.
+pub fn ensure_mounted() -> Result<()> {
+    let mounted = statfs(MOUNT_POINT).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC);
+    if !mounted {
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        mount(Some(OWN), MOUNT_POINT, Some("bpf"), flags, Some("mode=0700"))
+            .context("cannot mount the BPF filesystem on /sys/fs/bpf; the kernel needs CONFIG_BPF_SYSCALL")?;
+    }
+    Ok(())
+}
+
+/// Removes an instance's pins, and what is then left empty.
+pub fn remove(instance: &Instance) -> Result<()> {
+    let directory = directory(instance);
+    match fs::remove_dir_all(&directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot remove {}", directory.display()));
+        }
+        _ => {}
+    }
+    remove_if_empty(&Path::new(MOUNT_POINT).join(OWN))?;
+    let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
+    let mounted_here = mounts
+        .lines()
+        .any(|line| line.starts_with(&format!("{OWN} {MOUNT_POINT} bpf ")));
+    if mounted_here && fs::read_dir(MOUNT_POINT).is_ok_and(|mut entries| entries.next().is_none()) {
+        umount2(MOUNT_POINT, MntFlags::empty()).context("cannot unmount /sys/fs/bpf")?;
+    }
+    Ok(())
+}
+
+/// Removes a directory unless something is in it or it is not there.
+pub fn remove_if_empty(directory: &Path) -> Result<()> {
+    match fs::remove_dir(directory) {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+            Err(error).with_context(|| format!("cannot remove {}", directory.display()))
+        }
+        _ => Ok(()),
+    }
+}

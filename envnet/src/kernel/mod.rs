@@ -1,0 +1,8 @@
+//! What envnet asks of the kernel, one file per interface: namespaces, netlink, the tun device, sysctls and BPF.
+
+pub mod bpffs;
+pub mod netlink;
+pub mod netns;
+pub mod programs;
+pub mod sysctl;
+pub mod tap;

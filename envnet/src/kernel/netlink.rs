@@ -1,0 +1,428 @@
+//! Routing netlink: what is there, and the requests that change it.
+//!
+//! A socket belongs to the namespace it was opened in, so a [`Netlink`] is opened by a thread in that namespace and then
+//! used from anywhere.
+
+use std::{net::Ipv4Addr, os::fd::AsRawFd};
+
+use anyhow::{Context, Result};
+use envnet_common::Mac;
+use futures_util::{Stream, StreamExt, TryStreamExt};
+use ipnet::Ipv4Net;
+use rtnetlink::{
+    LinkMessageBuilder, LinkUnspec, RouteMessageBuilder,
+    packet_core::Nla,
+    packet_route::{
+        AddressFamily,
+        address::AddressAttribute,
+        link::{
+            InfoData, InfoKind, InfoMacVlan, InfoTun, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+            MacVlanMode,
+        },
+        neighbour::{NeighbourAddress, NeighbourAttribute},
+        route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
+        tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcMessage, TcOption},
+    },
+};
+use tokio::runtime;
+
+use super::netns::Netns;
+
+/// A connection to one namespace's routing netlink.
+#[derive(Clone, Debug)]
+pub struct Netlink(rtnetlink::Handle);
+
+/// A link as the kernel reports it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Interface index.
+    pub index: u32,
+    /// Name.
+    pub name: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Ethernet address; zero for what has none.
+    pub mac: Mac,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// Index of the bridge it is a port of.
+    pub master: Option<u32>,
+    /// Administratively up.
+    pub up: bool,
+    /// The ifalias; empty when there is none.
+    pub alias: String,
+}
+
+/// What a link is, as far as envnet cares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A bridge.
+    Bridge,
+    /// One end of a veth pair.
+    Veth,
+    /// A macvlan on the interface with this index (of the parent's namespace).
+    Macvlan {
+        /// Index of the parent.
+        parent: u32,
+        /// Whether it is in bridge mode.
+        bridge_mode: bool,
+    },
+    /// A tap with its owner and group, if it has any.
+    Tap {
+        /// User number.
+        user: Option<u32>,
+        /// Group number.
+        group: Option<u32>,
+    },
+    /// Some other Ethernet interface.
+    Ethernet,
+    /// Not Ethernet at all: the loopback, a tunnel.
+    Other,
+}
+
+/// A unicast IPv4 route in the main table.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// Destination; 0.0.0.0/0 for the default route.
+    pub destination: Ipv4Net,
+    /// Next hop, reached through the interface whether or not a prefix says so (`onlink`).
+    pub gateway: Option<Ipv4Addr>,
+    /// Outgoing interface.
+    pub interface: u32,
+    /// Source address of what the router itself sends.
+    pub source: Option<Ipv4Addr>,
+}
+
+/// How a new link comes into being.
+#[derive(Debug)]
+pub enum NewLink<'a> {
+    /// A bridge in the namespace of the socket.
+    Bridge,
+    /// A macvlan in bridge mode, put into `netns` at creation.
+    Macvlan {
+        /// Index of the parent in the socket's namespace.
+        parent: u32,
+        /// Where it goes.
+        netns: &'a Netns,
+        /// The index it asks for.
+        index: u32,
+    },
+    /// A veth pair whose other end is put into `netns` at creation.
+    Veth {
+        /// The other end's name.
+        peer: &'a str,
+        /// The other end's Ethernet address.
+        peer_mac: Mac,
+        /// The index the other end asks for; 0 for any.
+        peer_index: u32,
+        /// Where the other end goes.
+        netns: &'a Netns,
+    },
+}
+
+impl Netlink {
+    /// Opens a connection to a namespace. Must be called inside a tokio runtime.
+    pub fn open(netns: &Netns) -> Result<Self> {
+        let runtime = runtime::Handle::current();
+        let (connection, handle, _) = netns
+            .run(|| {
+                let _inside = runtime.enter();
+                rtnetlink::new_connection()
+            })?
+            .context("cannot open a netlink socket")?;
+        tokio::spawn(connection);
+        Ok(Self(handle))
+    }
+
+    /// All links.
+    pub async fn links(&self) -> Result<Vec<Link>> {
+        collect(self.0.link().get().execute(), "links", |message| Some(link(&message))).await
+    }
+
+    /// The link of that name, if there is one.
+    pub async fn link(&self, name: &str) -> Result<Option<Link>> {
+        let mut stream = std::pin::pin!(self.0.link().get().match_name(name).execute());
+        match stream.try_next().await {
+            Ok(message) => Ok(message.as_ref().map(link)),
+            Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::ENODEV => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot look up link {name}")),
+        }
+    }
+
+    /// The IPv4 addresses with their interfaces' indices.
+    pub async fn addresses(&self) -> Result<Vec<(u32, Ipv4Net)>> {
+        let mut request = self.0.address().get();
+        request.message_mut().header.family = AddressFamily::Inet;
+        collect(request.execute(), "addresses", |message| {
+            let length = message.header.prefix_len;
+            let address = message.attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Local(std::net::IpAddr::V4(address)) => Some(*address),
+                _ => None,
+            })?;
+            Some((message.header.index, Ipv4Net::new(address, length).ok()?))
+        })
+        .await
+    }
+
+    /// The unicast IPv4 routes of the main table, without those that the kernel made from addresses.
+    pub async fn routes(&self) -> Result<Vec<Route>> {
+        let request = self.0.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build());
+        collect(request.execute(), "routes", |message| route(&message)).await
+    }
+
+    /// The link-layer addresses the IPv4 neighbour table holds, with the interface's index.
+    pub async fn neighbours(&self) -> Result<Vec<(u32, Ipv4Addr, Mac)>> {
+        let request = self.0.neighbours().get().set_address_family(AddressFamily::Inet);
+        collect(request.execute(), "neighbours", |message| {
+            let (mut address, mut mac) = (None, None);
+            for attribute in &message.attributes {
+                match attribute {
+                    NeighbourAttribute::Destination(NeighbourAddress::Inet(destination)) => {
+                        address = Some(*destination);
+                    }
+                    NeighbourAttribute::LinkLayerAddress(bytes) => mac = <[u8; 6]>::try_from(&bytes[..]).ok().map(Mac),
+                    _ => {}
+                }
+            }
+            Some((message.header.ifindex, address?, mac?))
+        })
+        .await
+    }
+
+    /// Numbers of the programs that clsact filters of an interface run, both directions.
+    pub async fn filter_programs(&self, index: u32) -> Result<Vec<u32>> {
+        let index = i32::try_from(index).context("an interface index is a positive int")?;
+        let mut programs = Vec::new();
+        for ingress in [true, false] {
+            let mut filters = self.0.traffic_filter(index);
+            let request = if ingress {
+                filters.get().ingress()
+            } else {
+                filters.get().egress()
+            };
+            programs.extend(collect(request.execute(), "filters", |message| filter_program(&message)).await?);
+        }
+        Ok(programs)
+    }
+
+    /// Removes the clsact qdisc of an interface with all its filters.
+    pub async fn delete_clsact(&self, index: u32) -> Result<()> {
+        let index = i32::try_from(index).context("an interface index is a positive int")?;
+        let mut request = self.0.qdisc().del(index);
+        let message = request.message_mut();
+        // TC_H_CLSACT: the qdisc's place in the hierarchy.
+        message.header.parent = TcHandle {
+            major: 0xffff,
+            minor: 0xfff1,
+        };
+        request.execute().await.context("cannot remove the clsact qdisc")
+    }
+
+    /// Creates a link, which is down at first.
+    pub async fn create_link(&self, name: &str, mac: Mac, mtu: u32, new: &NewLink<'_>) -> Result<()> {
+        let builder = match new {
+            NewLink::Bridge => LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Bridge),
+            NewLink::Macvlan { parent, netns, index } => {
+                LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::MacVlan)
+                    .set_info_data(InfoData::MacVlan(vec![InfoMacVlan::Mode(MacVlanMode::Bridge)]))
+                    .link(*parent)
+                    .setns_by_fd(std::os::fd::AsFd::as_fd(netns).as_raw_fd())
+                    .index(*index)
+            }
+            NewLink::Veth {
+                peer,
+                peer_mac,
+                peer_index,
+                netns,
+            } => {
+                let peer = LinkUnspec::new_with_name(peer)
+                    .address(peer_mac.0.to_vec())
+                    .mtu(mtu)
+                    .setns_by_fd(std::os::fd::AsFd::as_fd(netns).as_raw_fd())
+                    .index(*peer_index)
+                    .build();
+                LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Veth)
+                    .set_info_data(InfoData::Veth(rtnetlink::packet_route::link::InfoVeth::Peer(peer)))
+            }
+        };
+        let message = builder.name(name).address(mac.0.to_vec()).mtu(mtu).build();
+        self.0
+            .link()
+            .add(message)
+            .execute()
+            .await
+            .with_context(|| format!("cannot create link {name}"))
+    }
+
+    /// Changes attributes of a link.
+    pub async fn set_link(
+        &self,
+        index: u32,
+        what: impl FnOnce(LinkMessageBuilder<LinkUnspec>) -> LinkMessageBuilder<LinkUnspec>,
+    ) -> Result<()> {
+        let message = what(LinkUnspec::new_with_index(index)).build();
+        Ok(self.0.link().set(message).execute().await?)
+    }
+
+    /// Deletes a link.
+    pub async fn delete_link(&self, index: u32) -> Result<()> {
+        Ok(self.0.link().del(index).execute().await?)
+    }
+
+    /// Adds an address.
+    pub async fn add_address(&self, index: u32, address: Ipv4Net) -> Result<()> {
+        Ok(self
+            .0
+            .address()
+            .add(index, address.addr().into(), address.prefix_len())
+            .execute()
+            .await?)
+    }
+
+    /// Deletes an address.
+    pub async fn delete_address(&self, index: u32, address: Ipv4Net) -> Result<()> {
+        let mut request = self.0.address().add(index, address.addr().into(), address.prefix_len());
+        let message = request.message_mut().clone();
+        Ok(self.0.address().del(message).execute().await?)
+    }
+
+    /// Adds a route.
+    pub async fn add_route(&self, route: &Route) -> Result<()> {
+        Ok(self.0.route().add(route_message(route)).execute().await?)
+    }
+
+    /// Deletes a route.
+    pub async fn delete_route(&self, route: &Route) -> Result<()> {
+        Ok(self.0.route().del(route_message(route)).execute().await?)
+    }
+}
+
+async fn collect<M, T>(
+    stream: impl Stream<Item = Result<M, rtnetlink::Error>>,
+    what: &str,
+    parse: impl Fn(M) -> Option<T>,
+) -> Result<Vec<T>> {
+    stream
+        .map(|message| message.map(&parse))
+        .try_filter_map(async |parsed| Ok(parsed))
+        .try_collect()
+        .await
+        .with_context(|| format!("cannot list {what}"))
+}
+
+fn link(message: &LinkMessage) -> Link {
+    let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        kind: if ethernet { Kind::Ethernet } else { Kind::Other },
+        mac: Mac::default(),
+        mtu: 0,
+        master: None,
+        up: message.header.flags.contains(LinkFlags::Up),
+        alias: String::new(),
+    };
+    let (mut kind, mut data, mut parent) = (None, None, 0);
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::IfAlias(alias) => link.alias.clone_from(alias),
+            LinkAttribute::Address(bytes) => link.mac = <[u8; 6]>::try_from(&bytes[..]).map_or(Mac::default(), Mac),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Controller(index) if *index != 0 => link.master = Some(*index),
+            LinkAttribute::Link(index) => parent = *index,
+            LinkAttribute::LinkInfo(infos) => {
+                for info in infos {
+                    match info {
+                        LinkInfo::Kind(value) => kind = Some(value),
+                        LinkInfo::Data(value) => data = Some(value),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    match (kind, data) {
+        (Some(InfoKind::Bridge), _) => link.kind = Kind::Bridge,
+        (Some(InfoKind::Veth), _) => link.kind = Kind::Veth,
+        (Some(InfoKind::MacVlan), data) => {
+            let bridge_mode = matches!(data, Some(InfoData::MacVlan(infos))
+                if infos.contains(&InfoMacVlan::Mode(MacVlanMode::Bridge)));
+            link.kind = Kind::Macvlan { parent, bridge_mode };
+        }
+        (Some(InfoKind::Tun), Some(InfoData::Tun(infos))) if ethernet => {
+            link.kind = Kind::Tap {
+                user: tun_number(infos, IFLA_TUN_OWNER),
+                group: tun_number(infos, IFLA_TUN_GROUP),
+            };
+        }
+        _ => {}
+    }
+    link
+}
+
+/// Attributes of a tun device (`linux/if_link.h`).
+const IFLA_TUN_OWNER: u16 = 1;
+const IFLA_TUN_GROUP: u16 = 2;
+
+fn tun_number(infos: &[InfoTun], attribute: u16) -> Option<u32> {
+    infos.iter().find_map(|info| match info {
+        InfoTun::Other(nla) if nla.kind() == attribute && nla.value_len() == 4 => {
+            let mut bytes = [0; 4];
+            nla.emit_value(&mut bytes);
+            Some(u32::from_ne_bytes(bytes))
+        }
+        _ => None,
+    })
+}
+
+fn filter_program(message: &TcMessage) -> Option<u32> {
+    let options = message.attributes.iter().find_map(|attribute| match attribute {
+        TcAttribute::Options(options) => Some(options),
+        _ => None,
+    })?;
+    options.iter().find_map(|option| match option {
+        TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => Some(*id),
+        _ => None,
+    })
+}
+
+fn route(message: &RouteMessage) -> Option<Route> {
+    let header = &message.header;
+    let main = header.table == RouteHeader::RT_TABLE_MAIN && header.kind == RouteType::Unicast;
+    if !main || header.protocol == RouteProtocol::Kernel {
+        return None;
+    }
+    let mut destination = Ipv4Addr::UNSPECIFIED;
+    let (mut gateway, mut source, mut interface) = (None, None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = *address,
+            RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(*address),
+            RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = Some(*address),
+            RouteAttribute::Oif(index) => interface = Some(*index),
+            _ => {}
+        }
+    }
+    let destination = Ipv4Net::new(destination, header.destination_prefix_length).ok()?;
+    Some(Route {
+        destination,
+        gateway,
+        interface: interface?,
+        source,
+    })
+}
+
+fn route_message(route: &Route) -> RouteMessage {
+    let mut builder = RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(route.destination.addr(), route.destination.prefix_len())
+        .output_interface(route.interface);
+    if let Some(source) = route.source {
+        builder = builder.pref_source(source);
+    }
+    match route.gateway {
+        Some(gateway) => builder.gateway(gateway).onlink().build(),
+        None => builder.scope(RouteScope::Link).build(),
+    }
+}

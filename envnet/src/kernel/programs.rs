@@ -1,0 +1,422 @@
+//! The programs and their maps: loaded once per instance, pinned, attached to every `gwE`.
+//!
+//! Pins live under [`bpffs::directory`]: `maps-vN/NAME`, where N is the layouts' version, `programs-HASH/NAME`, where HASH
+//! identifies the object they come from, and, for tcx, `links/gwE-DIRECTION`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, HashMap, Map, MapData, PerCpuHashMap},
+    programs::{
+        LinkOrder, SchedClassifier, TcAttachType,
+        links::{FdLink, PinnedLink},
+        tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle},
+    },
+    util::KernelVersion,
+};
+use envnet_common::{
+    Address, DropReason,
+    maps::{self, Counters, DropKey, Environment, LAYOUT_VERSION, Mapping, MappingKey, Settings},
+};
+
+use super::{bpffs, netns::Netns};
+use crate::{
+    EBPF_OBJECT,
+    names::{self, Instance},
+};
+
+/// How programs are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Hook {
+    /// tcx links, which the kernel has since 6.6.
+    Tcx,
+    /// Filters of a clsact qdisc, which every kernel has.
+    Clsact,
+}
+
+impl Hook {
+    /// The better one of those this kernel has.
+    #[must_use]
+    pub fn best() -> Self {
+        if has_tcx() { Self::Tcx } else { Self::Clsact }
+    }
+}
+
+fn has_tcx() -> bool {
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0))
+}
+
+/// The two sides of `gwE` with their programs.
+const SIDES: [(Side, TcAttachType); 2] = [
+    (Side::Ingress, TcAttachType::Ingress),
+    (Side::Egress, TcAttachType::Egress),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Ingress,
+    Egress,
+}
+
+impl Side {
+    fn program(self) -> &'static str {
+        match self {
+            Self::Ingress => "router_ingress",
+            Self::Egress => "router_egress",
+        }
+    }
+
+    fn link(self, environment: u32) -> String {
+        let side = match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        };
+        format!("{}-{side}", names::gateway(environment))
+    }
+}
+
+/// The clsact filters envnet sets: first in line, and always the same so that a replacement replaces.
+const FILTER: NlOptions = NlOptions {
+    priority: 1,
+    handle: TcHandle::new(0, 1),
+    classid: None,
+};
+
+/// The loaded programs of an instance.
+#[derive(Debug)]
+pub struct Programs {
+    directory: PathBuf,
+    ingress: SchedClassifier,
+    egress: SchedClassifier,
+}
+
+/// What is attached to a `gwE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// Exactly this build's programs, once each.
+    Current,
+    /// Something else: nothing, another build's programs, or too many.
+    Other,
+}
+
+impl Programs {
+    /// This build's programs if they are pinned already.
+    pub fn open(instance: &Instance) -> Result<Option<Self>> {
+        let directory = bpffs::directory(instance);
+        let pins = programs_directory(&directory);
+        if !SIDES.iter().all(|(side, _)| pins.join(side.program()).exists()) {
+            return Ok(None);
+        }
+        let open =
+            |side: Side| SchedClassifier::from_pin(pins.join(side.program())).context("cannot open a pinned program");
+        Ok(Some(Self {
+            ingress: open(Side::Ingress)?,
+            egress: open(Side::Egress)?,
+            directory,
+        }))
+    }
+
+    /// Loads this build's programs over the instance's maps, which are made if they are not there, and pins everything.
+    pub fn load(instance: &Instance) -> Result<Self> {
+        bpffs::ensure_mounted()?;
+        let directory = bpffs::directory(instance);
+        let maps_directory = maps_directory(&directory);
+        let pins = programs_directory(&directory);
+        for folder in [&maps_directory, &pins, &directory.join("links")] {
+            fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        }
+        let mut loader = EbpfLoader::new();
+        for name in maps::ALL {
+            loader.map_pin_path(name, maps_directory.join(name));
+        }
+        let mut object = loader.load(EBPF_OBJECT).context("the kernel refused envnet's maps")?;
+        for (side, _) in SIDES {
+            let program = classifier(&mut object, side)?;
+            program
+                .load()
+                .with_context(|| format!("the kernel refused the program {}", side.program()))?;
+            let pin = pins.join(side.program());
+            if pin.exists() {
+                // Half of a pair: left over from a crash.
+                fs::remove_file(&pin).with_context(|| format!("cannot remove {}", pin.display()))?;
+            }
+            program
+                .pin(&pin)
+                .with_context(|| format!("cannot pin {}", pin.display()))?;
+        }
+        // Where drops are counted when the table of drops is full.
+        let mut tables = Tables::open(instance)?.context("the maps just pinned are gone")?;
+        for &reason in DropReason::ALL {
+            tables.make_drop_counter(DropKey {
+                environment: 0,
+                internal: Address::UNSPECIFIED,
+                reason: reason as u32,
+            })?;
+        }
+        drop(object);
+        Self::open(instance)?.context("the programs just pinned are gone")
+    }
+
+    /// Removes the pins of other builds' programs.
+    pub fn forget_others(instance: &Instance) -> Result<()> {
+        let directory = bpffs::directory(instance);
+        let own = programs_directory(&directory);
+        for entry in fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))? {
+            let path = entry?.path();
+            let programs = path
+                .file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("programs-"));
+            if programs && path != own {
+                fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is attached to the environment's `gwE`, which must exist.
+    ///
+    /// `filters` are the numbers of the programs that clsact filters on it run.
+    pub fn attached(&self, router: &Netns, environment: u32, hook: Hook, filters: &[u32]) -> Result<Attached> {
+        let gateway = names::gateway(environment);
+        let mut filters = filters.to_vec();
+        filters.sort_unstable();
+        for (side, direction) in SIDES {
+            let own = self.program(side).info().context("cannot ask about a program")?.id();
+            let tcx: Vec<u32> = if has_tcx() {
+                let (_, programs) = router
+                    .run(|| SchedClassifier::query_tcx(&gateway, direction))?
+                    .with_context(|| format!("cannot list the programs of {gateway}"))?;
+                programs.iter().map(aya::programs::ProgramInfo::id).collect()
+            } else {
+                Vec::new()
+            };
+            let right = match hook {
+                Hook::Tcx => tcx == [own] && self.link_pin(side, environment).exists() && filters.is_empty(),
+                Hook::Clsact => tcx.is_empty() && filters.len() == SIDES.len() && filters.binary_search(&own).is_ok(),
+            };
+            if !right {
+                return Ok(Attached::Other);
+            }
+        }
+        Ok(Attached::Current)
+    }
+
+    /// Attaches the programs to `gwE`. Programs that are there already are replaced atomically where the kernel can.
+    ///
+    /// Programs attached the other way have to be removed afterwards: [`unpin_links`] for tcx,
+    /// [`Netlink::delete_clsact`](super::netlink::Netlink::delete_clsact) for filters. Until then the kernel runs only the
+    /// tcx ones, because they never answer `TCX_NEXT`.
+    pub fn attach(&mut self, router: &Netns, environment: u32, hook: Hook) -> Result<()> {
+        let gateway = names::gateway(environment);
+        for (side, direction) in SIDES {
+            let pin = self.link_pin(side, environment);
+            let program = self.program_mut(side);
+            match hook {
+                Hook::Tcx => attach_tcx(program, router, &gateway, direction, &pin),
+                Hook::Clsact => attach_clsact(program, router, &gateway, direction),
+            }
+            .with_context(|| format!("cannot attach {} to {gateway}", side.program()))?;
+        }
+        Ok(())
+    }
+
+    fn program(&self, side: Side) -> &SchedClassifier {
+        match side {
+            Side::Ingress => &self.ingress,
+            Side::Egress => &self.egress,
+        }
+    }
+
+    fn program_mut(&mut self, side: Side) -> &mut SchedClassifier {
+        match side {
+            Side::Ingress => &mut self.ingress,
+            Side::Egress => &mut self.egress,
+        }
+    }
+
+    fn link_pin(&self, side: Side, environment: u32) -> PathBuf {
+        self.directory.join("links").join(side.link(environment))
+    }
+
+    /// Number of the ingress program, by which its log is found.
+    pub fn log_source(&self) -> Result<u32> {
+        Ok(self.ingress.info().context("cannot ask about a program")?.id())
+    }
+}
+
+/// Removes the pins of an environment's tcx links; with its last pin, a link is gone.
+pub fn unpin_links(instance: &Instance, environment: u32) -> Result<()> {
+    for (side, _) in SIDES {
+        let pin = bpffs::directory(instance).join("links").join(side.link(environment));
+        match fs::remove_file(&pin) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", pin.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn attach_tcx(
+    program: &mut SchedClassifier,
+    router: &Netns,
+    gateway: &str,
+    direction: TcAttachType,
+    pin: &Path,
+) -> Result<()> {
+    if pin.exists() {
+        let link: SchedClassifierLink = FdLink::from(PinnedLink::from_pin(pin)?).try_into()?;
+        // A link whose interface is gone cannot be updated (ENOLINK); a new one takes its place.
+        if let Ok(id) = program.attach_to_link(link) {
+            drop(program.take_link(id)?);
+            let (_, attached) = router.run(|| SchedClassifier::query_tcx(gateway, direction))??;
+            let own = program.info()?.id();
+            if attached.iter().any(|info| info.id() == own) {
+                return Ok(());
+            }
+        }
+        fs::remove_file(pin)?;
+    }
+    let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+    let id = router.run(|| program.attach_with_options(gateway, direction, options))??;
+    let link: FdLink = program.take_link(id)?.try_into()?;
+    link.pin(pin)?;
+    Ok(())
+}
+
+fn attach_clsact(program: &mut SchedClassifier, router: &Netns, gateway: &str, direction: TcAttachType) -> Result<()> {
+    router.run(|| -> Result<()> {
+        match tc::qdisc_add_clsact(gateway) {
+            Err(tc::TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
+            other => other?,
+        }
+        // Setting a filter with the same priority and handle replaces the one that is there in one step.
+        let existing = SchedClassifierLink::attached(gateway, direction, FILTER.priority, FILTER.handle, None)?;
+        let id = match program.attach_to_link(existing) {
+            Ok(id) => id,
+            Err(_) => program.attach_with_options(gateway, direction, TcAttachOptions::Netlink(FILTER))?,
+        };
+        // Dropping the link would take the filter away; it is meant to stay until the interface goes.
+        std::mem::forget(program.take_link(id)?);
+        Ok(())
+    })?
+}
+
+fn classifier(object: &mut Ebpf, side: Side) -> Result<&mut SchedClassifier> {
+    let program = object
+        .program_mut(side.program())
+        .with_context(|| format!("no program {}", side.program()))?;
+    Ok(program.try_into()?)
+}
+
+fn maps_directory(directory: &Path) -> PathBuf {
+    directory.join(format!("maps-v{LAYOUT_VERSION}"))
+}
+
+fn programs_directory(directory: &Path) -> PathBuf {
+    // FNV-1a, 64 bits: only has to tell builds apart.
+    let hash = EBPF_OBJECT.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    directory.join(format!("programs-{hash:016x}"))
+}
+
+/// The instance's pinned maps.
+pub struct Tables {
+    /// Interface index of `gwE` → environment.
+    pub environments: HashMap<MapData, u32, Environment>,
+    /// Internal address → external address.
+    pub mappings: HashMap<MapData, MappingKey, Mapping>,
+    /// What was translated, per mapping.
+    pub counters: PerCpuHashMap<MapData, MappingKey, Counters>,
+    /// What was dropped, and why.
+    pub drops: PerCpuHashMap<MapData, DropKey, u64>,
+    /// What can be switched while packets flow.
+    pub settings: Array<MapData, Settings>,
+}
+
+impl Tables {
+    /// Opens the pinned maps, if there are any.
+    pub fn open(instance: &Instance) -> Result<Option<Self>> {
+        let directory = maps_directory(&bpffs::directory(instance));
+        if !maps::ALL.iter().all(|name| directory.join(name).exists()) {
+            return Ok(None);
+        }
+        let map = |name: &str| -> Result<MapData> {
+            MapData::from_pin(directory.join(name)).with_context(|| format!("cannot open the pinned map {name}"))
+        };
+        Ok(Some(Self {
+            environments: Map::HashMap(map(maps::ENVIRONMENTS)?).try_into()?,
+            mappings: Map::HashMap(map(maps::MAPPINGS)?).try_into()?,
+            counters: Map::PerCpuHashMap(map(maps::COUNTERS)?).try_into()?,
+            drops: Map::PerCpuHashMap(map(maps::DROPS)?).try_into()?,
+            settings: Map::Array(map(maps::SETTINGS)?).try_into()?,
+        }))
+    }
+
+    /// Adds a mapping or changes one; its counters start at zero when it is new.
+    pub fn insert_mapping(&mut self, key: MappingKey, mapping: Mapping) -> Result<()> {
+        if self.counters.get(&key, 0).is_err() {
+            self.counters.insert(key, per_cpu(Counters::default())?, 0)?;
+        }
+        Ok(self.mappings.insert(key, mapping, 0)?)
+    }
+
+    /// Removes mappings with their counters and drops; no error for one that is not there.
+    pub fn remove_mappings(&mut self, keys: &[MappingKey]) -> Result<()> {
+        for key in keys {
+            absent_is_fine(self.mappings.remove(key))?;
+            absent_is_fine(self.counters.remove(key))?;
+        }
+        self.remove_drops(|drop| {
+            keys.iter()
+                .any(|key| drop.environment == key.environment && drop.internal == key.internal)
+        })
+    }
+
+    /// Removes an environment with all it has in the maps.
+    pub fn remove_environment(&mut self, index: u32, number: u32) -> Result<()> {
+        absent_is_fine(self.environments.remove(&index))?;
+        let keys: Vec<MappingKey> = self.mappings.keys().collect::<Result<_, _>>()?;
+        for key in keys.iter().filter(|key| key.environment == number) {
+            absent_is_fine(self.mappings.remove(key))?;
+            absent_is_fine(self.counters.remove(key))?;
+        }
+        self.remove_drops(|drop| drop.environment == number)
+    }
+
+    fn remove_drops(&mut self, which: impl Fn(&DropKey) -> bool) -> Result<()> {
+        let keys: Vec<DropKey> = self.drops.keys().collect::<Result<_, _>>()?;
+        keys.iter()
+            .filter(|key| which(key))
+            .try_for_each(|key| absent_is_fine(self.drops.remove(key)))
+    }
+
+    fn make_drop_counter(&mut self, key: DropKey) -> Result<()> {
+        if self.drops.get(&key, 0).is_err() {
+            self.drops.insert(key, per_cpu(0)?, 0)?;
+        }
+        Ok(())
+    }
+}
+
+fn per_cpu<T: aya::Pod>(value: T) -> Result<aya::maps::PerCpuValues<T>> {
+    let cpus = aya::util::nr_cpus()
+        .map_err(|(_, error)| error)
+        .context("cannot count the processors")?;
+    Ok(vec![value; cpus].try_into()?)
+}
+
+fn absent_is_fine(result: Result<(), aya::maps::MapError>) -> Result<()> {
+    match result {
+        Err(aya::maps::MapError::KeyNotFound) => Ok(()),
+        Err(aya::maps::MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        other => Ok(other?),
+    }
+}

@@ -1,0 +1,103 @@
+//! Persistent taps, which netlink cannot create.
+
+use std::{
+    fs::File,
+    os::fd::{AsRawFd, OwnedFd},
+};
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+
+use super::netns::Netns;
+
+/// The requests of `linux/if_tun.h`.
+mod request {
+    nix::ioctl_write_int!(tun_set_persist, b'T', 203);
+    nix::ioctl_write_int!(tun_set_owner, b'T', 204);
+    nix::ioctl_write_int!(tun_set_group, b'T', 206);
+    nix::ioctl_write_ptr!(tun_set_interface, b'T', 202, libc::c_int);
+}
+
+/// A tap that vanishes with this handle until it is made persistent.
+#[derive(Debug)]
+pub struct Tap {
+    file: OwnedFd,
+    name: String,
+}
+
+/// Opens the tap `name` in a namespace, creating it when there is none. Fails with `EBUSY` when a virtual machine has it.
+///
+/// The tap has `IFF_VNET_HDR`, so that virtual machines can use checksum and segmentation offload, and is persistent only
+/// after [`Tap::persist`]: a crash before that leaves nothing behind.
+pub fn open(netns: &Netns, name: &str) -> Result<Tap> {
+    let file = netns
+        .run(|| -> Result<OwnedFd> {
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .open("/dev/net/tun")
+                .context("cannot open /dev/net/tun")?;
+            let mut request = InterfaceRequest {
+                name: [0; libc::IFNAMSIZ],
+                flags: TAP_FLAGS,
+                reserved: [0; 22],
+            };
+            request.name[..name.len()].copy_from_slice(name.as_bytes());
+            // SAFETY: the kernel reads and writes one `struct ifreq` (40 bytes), which `InterfaceRequest` is laid out as,
+            // and the file is open for the duration of the call.
+            unsafe { request::tun_set_interface(file.as_raw_fd(), (&raw const request).cast()) }?;
+            Ok(file.into())
+        })?
+        .with_context(|| format!("cannot open tap {name}"))?;
+    Ok(Tap {
+        file,
+        name: name.to_owned(),
+    })
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the flags are defined for this 16-bit field"
+)]
+const TAP_FLAGS: u16 = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as u16;
+
+/// The part of `struct ifreq` that `TUNSETIFF` uses, padded to its whole size.
+#[repr(C)]
+struct InterfaceRequest {
+    name: [u8; libc::IFNAMSIZ],
+    flags: u16,
+    reserved: [u8; 22],
+}
+
+impl Tap {
+    /// Lets this user or group open the tap, besides root.
+    pub fn set_owner(&self, user: Option<u32>, group: Option<u32>) -> Result<()> {
+        if let Some(user) = user {
+            // SAFETY: the argument is passed by value; the descriptor is open.
+            self.done("owner", unsafe {
+                request::tun_set_owner(self.file.as_raw_fd(), user.into())
+            })?;
+        }
+        if let Some(group) = group {
+            // SAFETY: as above.
+            self.done("group", unsafe {
+                request::tun_set_group(self.file.as_raw_fd(), group.into())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Lets the tap outlive the handle.
+    pub fn persist(self) -> Result<()> {
+        // SAFETY: as above.
+        self.done("persistence", unsafe {
+            request::tun_set_persist(self.file.as_raw_fd(), 1)
+        })
+    }
+
+    fn done(&self, what: &str, result: Result<libc::c_int, Errno>) -> Result<()> {
+        result
+            .map(drop)
+            .with_context(|| format!("cannot set the {what} of tap {}", self.name))
+    }
+}

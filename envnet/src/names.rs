@@ -1,0 +1,190 @@
+//! Names, marks and Ethernet addresses of everything envnet makes: pure functions of instance and environment.
+
+use envnet_common::Mac;
+
+/// The router's Ethernet address on the inside, the same in every environment of every host, so that the ARP cache of a
+/// restored guest stays valid. Locally administered.
+pub const ROUTER_INSIDE_MAC: Mac = Mac([0x02, 0x65, 0x6e, 0x76, 0x00, 0x01]);
+
+/// `gwE` gets the interface index `GATEWAY_INDEX_BASE` + E, so that a program can tell the environment from the index:
+/// indices are otherwise handed out per namespace and would all be alike. Far above what a namespace uses by itself.
+pub const GATEWAY_INDEX_BASE: u32 = 0x0010_0000;
+
+/// Which namespace an invocation manages as the host. Everything it makes is marked with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Instance {
+    /// The network namespace the command runs in.
+    Host,
+    /// The named network namespace (`--netns NAME`).
+    Named(String),
+}
+
+impl Instance {
+    /// The router namespace of environment E: `nsE`, or `NAME-nsE` when a named namespace plays the host, because the
+    /// names of network namespaces are shared by the whole machine.
+    #[must_use]
+    pub fn router_namespace(&self, environment: u32) -> String {
+        match self {
+            Self::Host => format!("ns{environment}"),
+            Self::Named(name) => format!("{name}-ns{environment}"),
+        }
+    }
+
+    /// The environment a namespace name stands for, if it has the form of [`Self::router_namespace`].
+    #[must_use]
+    pub fn environment_of(&self, namespace: &str) -> Option<u32> {
+        let rest = match self {
+            Self::Host => namespace,
+            Self::Named(name) => namespace.strip_prefix(name.as_str())?.strip_prefix('-')?,
+        };
+        let digits = rest.strip_prefix("ns")?;
+        let number = digits.parse().ok()?;
+        (self.router_namespace(number) == namespace).then_some(number)
+    }
+
+    /// The name of the instance in paths. The BPF filesystem refuses dots, so they are escaped.
+    #[must_use]
+    pub fn path_component(&self) -> String {
+        match self {
+            Self::Host => "host".to_owned(),
+            Self::Named(name) => format!("netns-{}", name.replace('%', "%25").replace('.', "%2e")),
+        }
+    }
+
+    /// The ifalias of every link of environment E: who made it and for what.
+    #[must_use]
+    pub fn alias(&self, environment: u32) -> String {
+        format!("{}{environment}", self.alias_prefix())
+    }
+
+    fn alias_prefix(&self) -> String {
+        match self {
+            Self::Host => "envnet host ".to_owned(),
+            Self::Named(name) => format!("envnet netns {name} "),
+        }
+    }
+
+    /// The environment an ifalias stands for, if this instance wrote it.
+    #[must_use]
+    pub fn environment_of_alias(&self, alias: &str) -> Option<u32> {
+        alias.strip_prefix(&self.alias_prefix())?.parse().ok()
+    }
+}
+
+/// The environment's bridge, in the host's namespace.
+#[must_use]
+pub fn bridge(environment: u32) -> String {
+    format!("br{environment}")
+}
+
+/// The router's outer interface, in the router namespace.
+#[must_use]
+pub fn gateway(environment: u32) -> String {
+    format!("gw{environment}")
+}
+
+/// The other end of `gwE` when the uplink is a bridge, in the host's namespace.
+#[must_use]
+pub fn gateway_port(environment: u32) -> String {
+    format!("peer2-gw{environment}")
+}
+
+/// The bridge's port towards the router, in the host's namespace.
+#[must_use]
+pub fn router_port(environment: u32) -> String {
+    format!("peer1-br{environment}")
+}
+
+/// The router's inner interface, in the router namespace.
+#[must_use]
+pub fn router_inside(environment: u32) -> String {
+    format!("peer1-gw{environment}")
+}
+
+/// The tap of machine V in environment E, in the host's namespace.
+#[must_use]
+pub fn tap(environment: u32, host_number: u32) -> String {
+    format!("vm{environment}.{host_number}")
+}
+
+/// The links of an environment whose names do not depend on the machines.
+#[must_use]
+pub fn links_of(environment: u32) -> [String; 3] {
+    [bridge(environment), router_port(environment), gateway_port(environment)]
+}
+
+/// What a derived Ethernet address is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum MacRole {
+    /// `gwE`, seen by the outside.
+    Gateway = 1,
+    /// `brE` itself.
+    Bridge = 2,
+    /// The bridge's port towards the router.
+    RouterPort = 3,
+    /// The uplink bridge's port towards the router.
+    GatewayPort = 4,
+}
+
+/// An Ethernet address that is the same on every attach and differs between hosts, environments and roles.
+///
+/// `host` is what tells hosts apart. The first byte is 0xfe: locally administered, unicast, and higher than what a bridge
+/// would choose as its own address (it takes the lowest of its ports'), so that plugging into a user's bridge does not
+/// change that bridge's address.
+#[must_use]
+pub fn derived_mac(host: &str, instance: &Instance, environment: u32, role: MacRole) -> Mac {
+    // FNV-1a, 64 bits: stable for ever, unlike the standard library's hashers.
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut feed = |bytes: &[u8]| {
+        for byte in bytes {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    feed(host.as_bytes());
+    feed(&[0]);
+    feed(instance.path_component().as_bytes());
+    feed(&[0, role as u8]);
+    feed(&environment.to_be_bytes());
+    let [a, b, c, d, e, f, g, h] = hash.to_be_bytes();
+    Mac([0xfe, a ^ f, b ^ g, c ^ h, d, e])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namespace_names_round_trip() {
+        for instance in [Instance::Host, Instance::Named("lab-7".into())] {
+            assert_eq!(instance.environment_of(&instance.router_namespace(12)), Some(12));
+            assert_eq!(instance.environment_of("ns012"), None);
+            assert_eq!(instance.environment_of_alias(&instance.alias(12)), Some(12));
+        }
+        assert_eq!(Instance::Host.environment_of("lab-7-ns1"), None);
+        assert_eq!(
+            Instance::Named("lab".into()).environment_of_alias(&Instance::Host.alias(1)),
+            None
+        );
+    }
+
+    #[test]
+    fn derived_macs_differ() {
+        let mac = |host, environment, role| derived_mac(host, &Instance::Host, environment, role);
+        let base = mac("a", 1, MacRole::Gateway);
+        assert_eq!(base, mac("a", 1, MacRole::Gateway));
+        for other in [
+            mac("b", 1, MacRole::Gateway),
+            mac("a", 2, MacRole::Gateway),
+            mac("a", 1, MacRole::Bridge),
+        ] {
+            assert_ne!(base, other);
+        }
+        assert_eq!(base.0[0] & 3, 2, "locally administered, unicast");
+    }
+
+    #[test]
+    fn paths_have_no_dots() {
+        assert_eq!(Instance::Named("a.b%".into()).path_component(), "netns-a%2eb%25");
+    }
+}

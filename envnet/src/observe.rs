@@ -1,0 +1,208 @@
+//! What the kernel looks like now, as far as envnet is concerned.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    path::Path,
+};
+
+use anyhow::{Context, Result};
+use envnet_common::{
+    Mac,
+    maps::{self, Mapping, MappingKey},
+};
+use ipnet::Ipv4Net;
+
+use crate::{
+    desired::{self, Place},
+    kernel::{
+        bpffs,
+        netlink::{Link, Netlink, Route},
+        netns::{self, Netns},
+        programs::{Attached, Hook, Programs, Tables},
+        sysctl,
+    },
+    names::{self, Instance},
+};
+
+/// Everything observed.
+#[derive(Debug)]
+pub struct Observed {
+    /// The links of the host by name.
+    pub links: BTreeMap<String, Link>,
+    /// The IPv4 addresses of the host with the names of their interfaces.
+    pub addresses: Vec<(String, Ipv4Net)>,
+    /// Values of the host's sysctls that were asked for.
+    pub sysctls: BTreeMap<String, String>,
+    /// Whether the kernel has IPv6.
+    pub ipv6: bool,
+    /// The router namespaces by environment.
+    pub routers: BTreeMap<u32, Router>,
+    /// Namespaces with a name that envnet uses for an environment but without its mark.
+    pub foreign_namespaces: BTreeSet<String>,
+    /// Whether this build's programs are loaded and pinned.
+    pub programs_loaded: bool,
+    /// The environments in the maps, by interface index.
+    pub environments: BTreeMap<u32, maps::Environment>,
+    /// The mappings in the maps.
+    pub mappings: BTreeMap<MappingKey, Mapping>,
+    /// Whether there are any pins of the instance.
+    pub pinned: bool,
+}
+
+/// A router namespace that carries the instance's mark.
+#[derive(Debug)]
+pub struct Router {
+    /// Its links by name.
+    pub links: BTreeMap<String, Link>,
+    /// Its addresses by interface name, without the loopback's.
+    pub addresses: BTreeSet<(String, Ipv4Net)>,
+    /// Its routes, by interface name.
+    pub routes: BTreeSet<(Route, String)>,
+    /// Values of the sysctls that were asked for.
+    pub sysctls: BTreeMap<String, String>,
+    /// What is attached to `gwE`; nothing is when there is no `gwE`.
+    pub attached: Attached,
+    /// The link-layer addresses of the guests that the router knows.
+    pub neighbours: BTreeMap<Ipv4Addr, Mac>,
+}
+
+/// Observes everything an instance has; `wanted` says which sysctls are of interest.
+pub async fn observe(
+    host: &Netns,
+    instance: &Instance,
+    wanted: &BTreeMap<u32, desired::Environment>,
+    hook: Hook,
+) -> Result<Observed> {
+    let netlink = Netlink::open(host)?;
+    let links = by_name(netlink.links().await?);
+    let addresses = named(netlink.addresses().await?, &links);
+    let programs = Programs::open(instance)?;
+    let mut routers = BTreeMap::new();
+    let mut foreign_namespaces = BTreeSet::new();
+    for name in netns::names()? {
+        let Some(number) = instance.environment_of(&name) else {
+            continue;
+        };
+        match router(&name, number, instance, wanted.get(&number), programs.as_ref(), hook).await? {
+            Some(router) => drop(routers.insert(number, router)),
+            None => drop(foreign_namespaces.insert(name)),
+        }
+    }
+    let keys: Vec<&str> = wanted
+        .values()
+        .flat_map(|environment| sysctl_keys(environment, Place::Host))
+        .collect();
+    let (mut environments, mut mappings) = (BTreeMap::new(), BTreeMap::new());
+    if let Some(tables) = Tables::open(instance)? {
+        environments = tables
+            .environments
+            .iter()
+            .collect::<Result<_, _>>()
+            .context("cannot read the environments")?;
+        mappings = tables
+            .mappings
+            .iter()
+            .collect::<Result<_, _>>()
+            .context("cannot read the mappings")?;
+    }
+    Ok(Observed {
+        links,
+        addresses,
+        sysctls: sysctls(host, &keys)?,
+        ipv6: Path::new("/proc/sys/net/ipv6").exists(),
+        routers,
+        foreign_namespaces,
+        programs_loaded: programs.is_some(),
+        environments,
+        mappings,
+        pinned: bpffs::directory(instance).exists(),
+    })
+}
+
+/// Looks into a namespace; `None` when it does not carry the instance's mark.
+async fn router(
+    name: &str,
+    number: u32,
+    instance: &Instance,
+    wanted: Option<&desired::Environment>,
+    programs: Option<&Programs>,
+    hook: Hook,
+) -> Result<Option<Router>> {
+    let netns = Netns::open(name)?;
+    let netlink = Netlink::open(&netns)?;
+    let links = by_name(netlink.links().await?);
+    if links.get("lo").is_none_or(|lo| lo.alias != instance.alias(number)) {
+        return Ok(None);
+    }
+    let mut addresses = named(netlink.addresses().await?, &links);
+    addresses.retain(|(link, _)| link != "lo");
+    let routes = netlink.routes().await?;
+    let index_names: BTreeMap<u32, &String> = links.iter().map(|(name, link)| (link.index, name)).collect();
+    let routes = routes
+        .into_iter()
+        .filter_map(|route| Some(((*index_names.get(&route.interface)?).clone(), route)))
+        .map(|(name, route)| (route, name))
+        .collect();
+    let inside = links.get(&names::router_inside(number)).map(|link| link.index);
+    let neighbours = netlink.neighbours().await?;
+    let neighbours = neighbours
+        .into_iter()
+        .filter(|(index, ..)| Some(*index) == inside)
+        .map(|(_, address, mac)| (address, mac))
+        .collect();
+    let attached = match (programs, links.get(&names::gateway(number))) {
+        (Some(programs), Some(gateway)) => {
+            let filters = netlink.filter_programs(gateway.index).await?;
+            programs.attached(&netns, number, hook, &filters)?
+        }
+        _ => Attached::Other,
+    };
+    let keys: Vec<&str> = wanted
+        .into_iter()
+        .flat_map(|wanted| sysctl_keys(wanted, Place::Router))
+        .collect();
+    let sysctls = sysctls(&netns, &keys)?;
+    Ok(Some(Router {
+        links,
+        addresses: addresses.into_iter().collect(),
+        routes,
+        sysctls,
+        attached,
+        neighbours,
+    }))
+}
+
+fn by_name(links: Vec<Link>) -> BTreeMap<String, Link> {
+    links.into_iter().map(|link| (link.name.clone(), link)).collect()
+}
+
+fn named(addresses: Vec<(u32, Ipv4Net)>, links: &BTreeMap<String, Link>) -> Vec<(String, Ipv4Net)> {
+    let name = |index| {
+        links
+            .values()
+            .find(|link| link.index == index)
+            .map(|link| link.name.clone())
+    };
+    addresses
+        .into_iter()
+        .filter_map(|(index, address)| Some((name(index)?, address)))
+        .collect()
+}
+
+fn sysctl_keys(environment: &desired::Environment, place: Place) -> impl Iterator<Item = &str> {
+    environment
+        .sysctls
+        .iter()
+        .filter(move |sysctl| sysctl.place == place)
+        .map(|sysctl| sysctl.key.as_str())
+}
+
+fn sysctls(netns: &Netns, keys: &[&str]) -> Result<BTreeMap<String, String>> {
+    let values = sysctl::read(netns, keys)?;
+    Ok(keys
+        .iter()
+        .zip(values)
+        .filter_map(|(key, value)| Some(((*key).to_owned(), value?)))
+        .collect())
+}

@@ -1,0 +1,331 @@
+//! One change of the kernel's state: a value that can be shown, applied and undone.
+
+use std::fmt;
+
+use envnet_common::{
+    Mac,
+    maps::{self, Mapping, MappingKey},
+};
+use ipnet::Ipv4Net;
+
+use crate::desired::{Link, LinkKind, Place, Route, Sysctl};
+
+/// A change, for an environment or for all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The environment it belongs to; none for what all share.
+    pub environment: Option<u32>,
+    /// What is done.
+    pub action: Action,
+}
+
+/// What can be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Load this build's programs and pin them; `first` when there are no maps yet.
+    LoadPrograms {
+        /// Whether nothing of the instance is pinned so far.
+        first: bool,
+    },
+    /// Let go of other builds' programs.
+    ForgetOtherPrograms,
+    /// Remove every pin of the instance.
+    RemovePins,
+    /// Make a router namespace with the environment's mark.
+    CreateNamespace {
+        /// Its name.
+        name: String,
+    },
+    /// Remove a router namespace and all that is in it.
+    DeleteNamespace {
+        /// Its name.
+        name: String,
+    },
+    /// Make a link with everything it has, but down.
+    CreateLink(Link),
+    /// Delete a link.
+    DeleteLink {
+        /// Where.
+        place: Place,
+        /// Its name.
+        name: String,
+    },
+    /// Change one attribute of a link.
+    SetLink {
+        /// Where.
+        place: Place,
+        /// Its name.
+        name: String,
+        /// The new value.
+        new: Attribute,
+        /// The present value.
+        old: Attribute,
+    },
+    /// Set a sysctl.
+    SetSysctl {
+        /// Which, and its new value.
+        sysctl: Sysctl,
+        /// The present value; unknown when what it belongs to is yet to be made.
+        old: Option<String>,
+    },
+    /// Tell the programs about the environment.
+    InsertEnvironment {
+        /// Interface index of `gwE`.
+        index: u32,
+        /// The entry.
+        new: maps::Environment,
+        /// The present entry.
+        old: Option<maps::Environment>,
+    },
+    /// Remove what the maps hold of the environment.
+    RemoveEnvironment {
+        /// Interface index of `gwE`.
+        index: u32,
+    },
+    /// Add a mapping or change it.
+    InsertMapping {
+        /// Which.
+        key: MappingKey,
+        /// The mapping.
+        new: Mapping,
+        /// The present one.
+        old: Option<Mapping>,
+    },
+    /// Remove mappings.
+    RemoveMappings(Vec<MappingKey>),
+    /// Attach the programs to `gwE`, replacing what is there.
+    AttachPrograms {
+        /// Name of `gwE`.
+        gateway: String,
+    },
+    /// Forget the pins of the programs' links.
+    UnpinLinks {
+        /// Name of `gwE`.
+        gateway: String,
+    },
+    /// Give the router an address.
+    AddAddress {
+        /// Name of the interface.
+        link: String,
+        /// The address with its prefix length.
+        address: Ipv4Net,
+    },
+    /// Take an address from the router.
+    DeleteAddress {
+        /// Name of the interface.
+        link: String,
+        /// The address with its prefix length.
+        address: Ipv4Net,
+    },
+    /// Give the router a route.
+    AddRoute(Route),
+    /// Take a route from the router.
+    DeleteRoute(Route),
+}
+
+/// An attribute of a link with its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attribute {
+    /// MTU in bytes.
+    Mtu(u32),
+    /// Ethernet address.
+    Mac(Mac),
+    /// The bridge it is a port of.
+    Master(Option<String>),
+    /// Administratively up.
+    Up(bool),
+    /// The ifalias.
+    Alias(String),
+    /// User and group that may open a tap.
+    Owner(Option<u32>, Option<u32>),
+}
+
+impl Change {
+    /// What takes the change back; `None` for what cannot be taken back.
+    #[must_use]
+    pub fn inverse(&self) -> Option<Self> {
+        let action = match &self.action {
+            Action::LoadPrograms { first: true } => Action::RemovePins,
+            Action::CreateNamespace { name } => Action::DeleteNamespace { name: name.clone() },
+            Action::CreateLink(link) => Action::DeleteLink {
+                place: link.place,
+                name: link.name.clone(),
+            },
+            Action::SetLink { place, name, new, old } => Action::SetLink {
+                place: *place,
+                name: name.clone(),
+                new: old.clone(),
+                old: new.clone(),
+            },
+            Action::SetSysctl { sysctl, old: Some(old) } => Action::SetSysctl {
+                sysctl: Sysctl {
+                    value: old.clone(),
+                    ..sysctl.clone()
+                },
+                old: Some(sysctl.value.clone()),
+            },
+            Action::InsertEnvironment { index, old: None, .. } => Action::RemoveEnvironment { index: *index },
+            Action::InsertEnvironment {
+                index,
+                new,
+                old: Some(old),
+            } => Action::InsertEnvironment {
+                index: *index,
+                new: *old,
+                old: Some(*new),
+            },
+            Action::InsertMapping { key, old: None, .. } => Action::RemoveMappings(vec![*key]),
+            Action::InsertMapping {
+                key,
+                new,
+                old: Some(old),
+            } => Action::InsertMapping {
+                key: *key,
+                new: *old,
+                old: Some(*new),
+            },
+            Action::AttachPrograms { gateway } => Action::UnpinLinks {
+                gateway: gateway.clone(),
+            },
+            Action::AddAddress { link, address } => Action::DeleteAddress {
+                link: link.clone(),
+                address: *address,
+            },
+            Action::DeleteAddress { link, address } => Action::AddAddress {
+                link: link.clone(),
+                address: *address,
+            },
+            Action::AddRoute(route) => Action::DeleteRoute(route.clone()),
+            Action::DeleteRoute(route) => Action::AddRoute(route.clone()),
+            Action::LoadPrograms { first: false }
+            | Action::SetSysctl { old: None, .. }
+            | Action::ForgetOtherPrograms
+            | Action::RemovePins
+            | Action::DeleteNamespace { .. }
+            | Action::DeleteLink { .. }
+            | Action::RemoveEnvironment { .. }
+            | Action::RemoveMappings(_)
+            | Action::UnpinLinks { .. } => return None,
+        };
+        Some(Self {
+            environment: self.environment,
+            action,
+        })
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.action {
+            Action::LoadPrograms { .. } => f.write_str("+ programs and maps"),
+            Action::ForgetOtherPrograms => f.write_str("- programs of another build"),
+            Action::RemovePins => f.write_str("- programs and maps"),
+            Action::CreateNamespace { name } => write!(f, "+ namespace {name}"),
+            Action::DeleteNamespace { name } => write!(f, "- namespace {name}"),
+            Action::CreateLink(link) => {
+                write!(
+                    f,
+                    "+ link {}: {}, MTU {}",
+                    Located(link.place, &link.name),
+                    link.kind,
+                    link.mtu
+                )?;
+                link.mac.map_or(Ok(()), |mac| write!(f, ", {mac}"))?;
+                link.master
+                    .as_ref()
+                    .map_or(Ok(()), |master| write!(f, ", port of {master}"))
+            }
+            Action::DeleteLink { place, name } => write!(f, "- link {}", Located(*place, name)),
+            Action::SetLink { place, name, new, old } => {
+                let name = Located(*place, name);
+                match new {
+                    Attribute::Up(up) => write!(f, "~ link {name}: {}", if *up { "up" } else { "down" }),
+                    _ => write!(f, "~ link {name}: {new} (was {old})"),
+                }
+            }
+            Action::SetSysctl { sysctl, old } => {
+                let mark = if old.is_some() { '~' } else { '+' };
+                write!(
+                    f,
+                    "{mark} sysctl {} = {}",
+                    Located(sysctl.place, &sysctl.key),
+                    sysctl.value
+                )?;
+                old.as_ref().map_or(Ok(()), |old| write!(f, " (was {old})"))
+            }
+            Action::InsertEnvironment { new, old, .. } => {
+                write!(
+                    f,
+                    "{} environment {} in the maps",
+                    if old.is_some() { '~' } else { '+' },
+                    new.number
+                )
+            }
+            Action::RemoveEnvironment { .. } => {
+                write!(f, "- environment {} in the maps", self.environment.unwrap_or(0))
+            }
+            Action::InsertMapping { key, new, old } => {
+                let mark = if old.is_some() { '~' } else { '+' };
+                write!(f, "{mark} mapping {} = {}", key.internal, new.external)
+            }
+            Action::RemoveMappings(keys) => {
+                f.write_str("- mapping")?;
+                keys.iter().try_for_each(|key| write!(f, " {}", key.internal))
+            }
+            Action::AttachPrograms { gateway } => write!(f, "+ programs on {gateway}"),
+            Action::UnpinLinks { gateway } => write!(f, "- programs on {gateway}"),
+            Action::AddAddress { link, address } => write!(f, "+ address {address} on {link} in the router"),
+            Action::DeleteAddress { link, address } => write!(f, "- address {address} on {link} in the router"),
+            Action::AddRoute(route) => write!(f, "+ route {route} in the router"),
+            Action::DeleteRoute(route) => write!(f, "- route {route} in the router"),
+        }
+    }
+}
+
+/// A name with the place it is in, unless that is the host.
+struct Located<'a>(Place, &'a str);
+
+impl fmt::Display for Located<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Place::Host => f.write_str(self.1),
+            Place::Router => write!(f, "{} in the router", self.1),
+        }
+    }
+}
+
+impl fmt::Display for Attribute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id = |id: &Option<u32>| id.map_or("nobody".to_owned(), |id| id.to_string());
+        match self {
+            Self::Mtu(mtu) => write!(f, "MTU {mtu}"),
+            Self::Mac(mac) => write!(f, "address {mac}"),
+            Self::Master(Some(master)) => write!(f, "port of {master}"),
+            Self::Master(None) => f.write_str("port of nothing"),
+            Self::Up(true) => f.write_str("up"),
+            Self::Up(false) => f.write_str("down"),
+            Self::Alias(alias) => write!(f, "alias `{alias}`"),
+            Self::Owner(user, group) => write!(f, "user {} and group {}", id(user), id(group)),
+        }
+    }
+}
+
+impl fmt::Display for LinkKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bridge => f.write_str("bridge"),
+            Self::Veth { peer, .. } => write!(f, "veth to {peer} in the router"),
+            Self::VethPeer => f.write_str("veth"),
+            Self::Macvlan { parent, .. } => write!(f, "macvlan on {parent}"),
+            Self::Tap { .. } => f.write_str("tap"),
+        }
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.destination.fmt(f)?;
+        self.gateway.map_or(Ok(()), |gateway| write!(f, " via {gateway}"))?;
+        write!(f, " on {}", self.interface)
+    }
+}

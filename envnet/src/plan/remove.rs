@@ -1,0 +1,96 @@
+//! Taking environments away, whole or in whatever state a crash has left them.
+
+use std::collections::BTreeSet;
+
+use super::{Action, Change};
+use crate::{
+    desired::{self, Place},
+    names::{self, Instance},
+    observe::Observed,
+};
+
+/// Plans the removal of everything the instance has.
+#[must_use]
+pub fn detach(observed: &Observed, instance: &Instance) -> Vec<Change> {
+    let mut changes: Vec<_> = present(observed, instance)
+        .into_iter()
+        .flat_map(|number| remove_environment(number, observed, instance))
+        // The maps go as a whole.
+        .filter(|change| !matches!(change.action, Action::RemoveEnvironment { .. }))
+        .collect();
+    if observed.pinned {
+        changes.push(Change {
+            environment: None,
+            action: Action::RemovePins,
+        });
+    }
+    changes
+}
+
+/// The environments of which anything at all is there.
+pub(super) fn present(observed: &Observed, instance: &Instance) -> BTreeSet<u32> {
+    let links = observed
+        .links
+        .values()
+        .filter_map(|link| instance.environment_of_alias(&link.alias));
+    links
+        .chain(observed.routers.keys().copied())
+        .chain(observed.environments.values().map(|environment| environment.number))
+        .chain(observed.mappings.keys().map(|key| key.environment))
+        .collect()
+}
+
+/// Plans the removal of one environment: the gateway first, so that nothing can leave by it any more, and the programs
+/// after it, so that there is no moment at which it is up without them.
+#[must_use]
+pub fn remove_environment(number: u32, observed: &Observed, instance: &Instance) -> Vec<Change> {
+    let mut actions = Vec::new();
+    let router = observed.routers.get(&number);
+    let own: BTreeSet<&str> = observed
+        .links
+        .values()
+        .filter(|link| instance.environment_of_alias(&link.alias) == Some(number))
+        .map(|link| link.name.as_str())
+        .collect();
+    let host = |name: &str| Action::DeleteLink {
+        place: Place::Host,
+        name: name.to_owned(),
+    };
+    let (gateway, port) = (names::gateway(number), names::gateway_port(number));
+    if own.contains(port.as_str()) {
+        actions.push(host(&port));
+    } else if router.is_some_and(|router| router.links.contains_key(&gateway)) {
+        actions.push(Action::DeleteLink {
+            place: Place::Router,
+            name: gateway.clone(),
+        });
+    }
+    if observed.pinned {
+        actions.push(Action::UnpinLinks { gateway });
+    }
+    let bridge = names::bridge(number);
+    actions.extend(
+        own.iter()
+            .filter(|name| **name != port && **name != bridge)
+            .map(|name| host(name)),
+    );
+    if own.contains(bridge.as_str()) {
+        actions.push(host(&bridge));
+    }
+    if router.is_some() {
+        actions.push(Action::DeleteNamespace {
+            name: instance.router_namespace(number),
+        });
+    }
+    let index = desired::gateway_index(number);
+    if observed.environments.contains_key(&index) || observed.mappings.keys().any(|key| key.environment == number) {
+        actions.push(Action::RemoveEnvironment { index });
+    }
+    actions
+        .into_iter()
+        .map(|action| Change {
+            environment: Some(number),
+            action,
+        })
+        .collect()
+}

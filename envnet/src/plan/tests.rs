@@ -1,0 +1,482 @@
+//! Plans over a model of the kernel: applying a plan to it must leave nothing to plan.
+
+use std::{collections::BTreeMap, fmt::Write as _, path::Path};
+
+use envnet_common::Mac;
+
+use super::*;
+use crate::{
+    config::Config,
+    desired::HostFacts,
+    kernel::netlink::{Link as KernelLink, Route as KernelRoute},
+};
+
+const UPLINK: u32 = 2;
+
+fn config(environments: &str, mode: &str, machines: &[u8]) -> Config {
+    let mut text = format!(
+        "environments = \"{environments}\"\n[uplink]\ninterface = \"up0\"\nmode = \"{mode}\"\ngateway = \"172.16.0.1\"\n\
+         [addresses]\ninternal = \"10.0.0.0/24\"\nrouter = \"10.0.0.1\"\nexternal = \"172.16.0.0/16\"\n"
+    );
+    for machine in machines {
+        let _infallible = writeln!(text, "[[vm]]\nname = \"m{machine}\"\naddress = \"10.0.0.{machine}\"");
+    }
+    Config::parse(&text, Path::new("test.toml")).expect("a good configuration")
+}
+
+fn wanted(config: &Config) -> BTreeMap<u32, Environment> {
+    let facts = HostFacts {
+        identity: "host".into(),
+        mtu: 1500,
+        tap_user: Some(64),
+        tap_group: None,
+    };
+    desired::environments(config, &Instance::Host, &facts)
+}
+
+fn kernel_link(index: u32, name: &str, kind: Kind) -> KernelLink {
+    KernelLink {
+        index,
+        name: name.to_owned(),
+        kind,
+        mac: Mac([2, 0, 0, 0, 0, 9]),
+        mtu: 1500,
+        master: None,
+        up: false,
+        alias: String::new(),
+    }
+}
+
+/// A kernel that does what it is told, and complains about what a real one would refuse.
+struct Model {
+    observed: Observed,
+    next_index: u32,
+}
+
+impl Model {
+    fn new() -> Self {
+        let uplink = KernelLink {
+            up: true,
+            ..kernel_link(UPLINK, "up0", Kind::Bridge)
+        };
+        Self {
+            observed: Observed {
+                links: BTreeMap::from([("up0".to_owned(), uplink)]),
+                addresses: Vec::new(),
+                sysctls: BTreeMap::new(),
+                ipv6: true,
+                routers: BTreeMap::new(),
+                foreign_namespaces: BTreeSet::new(),
+                programs_loaded: false,
+                environments: BTreeMap::new(),
+                mappings: BTreeMap::new(),
+                pinned: false,
+            },
+            next_index: 10,
+        }
+    }
+
+    fn attach(&mut self, config: &Config) -> Vec<Change> {
+        let changes = attach(&wanted(config), &self.observed, &Instance::Host).expect("no conflict");
+        for change in &changes {
+            self.apply(change);
+        }
+        changes
+    }
+
+    fn links(&mut self, environment: u32, place: Place) -> &mut BTreeMap<String, KernelLink> {
+        match place {
+            Place::Host => &mut self.observed.links,
+            Place::Router => &mut self.router(environment).links,
+        }
+    }
+
+    fn router(&mut self, environment: u32) -> &mut Router {
+        self.observed
+            .routers
+            .get_mut(&environment)
+            .expect("the namespace exists")
+    }
+
+    fn index(&mut self) -> u32 {
+        self.next_index += 1;
+        self.next_index
+    }
+
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one arm per kind of change; together they are the model"
+    )]
+    fn apply(&mut self, change: &Change) {
+        let environment = change.environment.unwrap_or(0);
+        let alias = Instance::Host.alias(environment);
+        match change.action.clone() {
+            Action::LoadPrograms { .. } => (self.observed.programs_loaded, self.observed.pinned) = (true, true),
+            Action::ForgetOtherPrograms => assert!(self.observed.programs_loaded),
+            Action::RemovePins => {
+                (self.observed.programs_loaded, self.observed.pinned) = (false, false);
+                self.observed.environments.clear();
+                self.observed.mappings.clear();
+            }
+            Action::CreateNamespace { .. } => {
+                let lo = KernelLink {
+                    up: true,
+                    alias,
+                    ..kernel_link(1, "lo", Kind::Other)
+                };
+                let router = Router {
+                    links: BTreeMap::from([("lo".to_owned(), lo)]),
+                    addresses: BTreeSet::new(),
+                    routes: BTreeSet::new(),
+                    sysctls: BTreeMap::new(),
+                    attached: Attached::Other,
+                    neighbours: BTreeMap::new(),
+                };
+                assert!(self.observed.routers.insert(environment, router).is_none(), "{change}");
+            }
+            Action::DeleteNamespace { .. } => drop(self.observed.routers.remove(&environment)),
+            Action::CreateLink(link) => self.create(environment, &link),
+            Action::DeleteLink { place, name } => {
+                let removed = self.links(environment, place).remove(&name);
+                let index = removed.as_ref().map(|link| link.index);
+                if removed.is_some() && place == Place::Router {
+                    let router = self.router(environment);
+                    router.addresses.retain(|(link, _)| *link != name);
+                    router.routes.retain(|(_, link)| *link != name);
+                }
+                // Ports and other ends go with a link.
+                let ports = self.observed.links.values_mut();
+                ports
+                    .filter(|port| port.master.is_some() && port.master == index)
+                    .for_each(|port| port.master = None);
+                if removed.is_some()
+                    && name == names::gateway_port(environment)
+                    && let Some(router) = self.observed.routers.get_mut(&environment)
+                {
+                    router.links.remove(&names::gateway(environment));
+                }
+                if name == names::gateway(environment) {
+                    self.observed.links.remove(&names::gateway_port(environment));
+                }
+            }
+            Action::SetLink { place, name, new, .. } => {
+                let gateway = place == Place::Router && name == names::gateway(environment);
+                if gateway && new == Attribute::Up(true) {
+                    let router = self.router(environment);
+                    assert_eq!(
+                        router.attached,
+                        Attached::Current,
+                        "the gateway comes up before the programs are on it"
+                    );
+                    assert!(self.observed.mappings.keys().any(|key| key.environment == environment));
+                }
+                let master = match &new {
+                    Attribute::Master(Some(master)) => Some(self.observed.links[master].index),
+                    _ => None,
+                };
+                let link = self.links(environment, place).get_mut(&name).expect("the link exists");
+                match new {
+                    Attribute::Mtu(mtu) => link.mtu = mtu,
+                    Attribute::Mac(mac) => link.mac = mac,
+                    Attribute::Master(_) => link.master = master,
+                    Attribute::Up(up) => link.up = up,
+                    Attribute::Alias(alias) => link.alias = alias,
+                    Attribute::Owner(user, group) => link.kind = Kind::Tap { user, group },
+                }
+            }
+            Action::SetSysctl { sysctl, .. } => {
+                let values = match sysctl.place {
+                    Place::Host => &mut self.observed.sysctls,
+                    Place::Router => &mut self.router(environment).sysctls,
+                };
+                values.insert(sysctl.key, sysctl.value);
+            }
+            Action::InsertEnvironment { index, new, .. } => drop(self.observed.environments.insert(index, new)),
+            Action::RemoveEnvironment { index } => {
+                self.observed.environments.remove(&index);
+                self.observed.mappings.retain(|key, _| key.environment != environment);
+            }
+            Action::InsertMapping { key, new, .. } => drop(self.observed.mappings.insert(key, new)),
+            Action::RemoveMappings(keys) => self.observed.mappings.retain(|key, _| !keys.contains(key)),
+            Action::AttachPrograms { gateway } => {
+                assert!(self.observed.programs_loaded);
+                let router = self.router(environment);
+                assert!(router.links.contains_key(&gateway), "nothing to attach to");
+                router.attached = Attached::Current;
+            }
+            Action::UnpinLinks { .. } => {}
+            Action::AddAddress { link, address } => {
+                assert!(self.router(environment).links.contains_key(&link));
+                self.router(environment).addresses.insert((link, address));
+            }
+            Action::DeleteAddress { link, address } => {
+                assert!(self.router(environment).addresses.remove(&(link, address)));
+            }
+            Action::AddRoute(route) => {
+                let link = self
+                    .router(environment)
+                    .links
+                    .get(&route.interface)
+                    .expect("the interface exists")
+                    .clone();
+                assert!(link.up, "the kernel refuses a route over an interface that is down");
+                let kernel = KernelRoute {
+                    destination: route.destination,
+                    gateway: route.gateway,
+                    interface: link.index,
+                    source: Some(route.source),
+                };
+                self.router(environment).routes.insert((kernel, route.interface));
+            }
+            Action::DeleteRoute(route) => {
+                let routes = &mut self.router(environment).routes;
+                routes.retain(|(kernel, link)| (kernel.destination, link) != (route.destination, &route.interface));
+            }
+        }
+    }
+
+    fn create(&mut self, environment: u32, link: &Link) {
+        let alias = Instance::Host.alias(environment);
+        let (mut index, mut peer) = (self.index(), None);
+        let kind = match &link.kind {
+            LinkKind::Bridge => Kind::Bridge,
+            LinkKind::VethPeer => panic!("the other end of a veth is never made by itself"),
+            LinkKind::Macvlan { index: asked, .. } => {
+                index = *asked;
+                Kind::Macvlan {
+                    parent: UPLINK,
+                    bridge_mode: true,
+                }
+            }
+            LinkKind::Tap { user, group } => Kind::Tap {
+                user: *user,
+                group: *group,
+            },
+            LinkKind::Veth {
+                peer: name,
+                peer_mac,
+                peer_index,
+            } => {
+                let index = if *peer_index == 0 { self.index() } else { *peer_index };
+                let alias = alias.clone();
+                peer = Some(KernelLink {
+                    mac: *peer_mac,
+                    alias,
+                    ..kernel_link(index, name, Kind::Veth)
+                });
+                Kind::Veth
+            }
+        };
+        let master = link.master.as_ref().map(|master| self.observed.links[master].index);
+        let mac = link.mac.unwrap_or_default();
+        let made = KernelLink {
+            mac,
+            master,
+            alias,
+            ..kernel_link(index, &link.name, kind)
+        };
+        let old = self.links(environment, link.place).insert(link.name.clone(), made);
+        assert!(old.is_none(), "{} exists already", link.name);
+        if let Some(peer) = peer {
+            let old = self.router(environment).links.insert(peer.name.clone(), peer);
+            assert!(old.is_none(), "the other end of {} exists already", link.name);
+        }
+    }
+}
+
+fn nothing_left(model: &mut Model, config: &Config) {
+    let again = model.attach(config);
+    assert!(again.is_empty(), "the second plan is not empty: {again:#?}");
+}
+
+#[test]
+fn attach_converges_in_one_step() {
+    for mode in ["macvlan", "bridge"] {
+        let config = config("1-2", mode, &[2, 3]);
+        let mut model = Model::new();
+        assert!(!model.attach(&config).is_empty());
+        nothing_left(&mut model, &config);
+    }
+}
+
+#[test]
+fn every_change_of_the_configuration_converges() {
+    let configs = [
+        config("1-2", "macvlan", &[2, 3]),
+        config("1-2", "bridge", &[2, 3]),
+        config("2-3", "macvlan", &[2, 4]),
+        config("3", "bridge", &[4]),
+    ];
+    let mut model = Model::new();
+    for from in &configs {
+        for to in &configs {
+            model.attach(from);
+            model.attach(to);
+            nothing_left(&mut model, to);
+            let numbers: Vec<u32> = model.observed.routers.keys().copied().collect();
+            assert_eq!(numbers, to.environments);
+            assert_eq!(
+                model.observed.mappings.len(),
+                to.environments.len() * (to.vms.len() + 1)
+            );
+        }
+    }
+}
+
+#[test]
+fn what_did_not_change_is_left_alone() {
+    let mut model = Model::new();
+    model.attach(&config("1-2", "macvlan", &[2, 3]));
+    let changes = model.attach(&config("1-3", "macvlan", &[2, 3]));
+    assert!(
+        changes.iter().all(|change| change.environment == Some(3)),
+        "{changes:#?}"
+    );
+    let changes = model.attach(&config("1-3", "macvlan", &[2]));
+    assert!(
+        changes
+            .iter()
+            .all(|change| matches!(change.action, Action::DeleteLink { .. } | Action::RemoveMappings(_))),
+        "{changes:#?}"
+    );
+}
+
+type Damage = (&'static str, fn(&mut Model));
+
+#[test]
+fn damage_is_repaired() {
+    let config = config("1", "macvlan", &[2, 3]);
+    let damages: [Damage; 9] = [
+        ("bridge deleted", |model| {
+            model.observed.links.remove("br1");
+            model.observed.links.values_mut().for_each(|link| link.master = None);
+        }),
+        ("namespace deleted", |model| {
+            model.observed.routers.remove(&1);
+            model.observed.links.remove("peer1-br1");
+        }),
+        ("gateway deleted", |model| {
+            let router = model.router(1);
+            router.links.remove("gw1");
+            router.routes.clear();
+            router.attached = Attached::Other;
+        }),
+        ("tap unplugged", |model| {
+            model.observed.links.get_mut("vm1.2").expect("tap").master = None;
+        }),
+        ("tap down", |model| {
+            model.observed.links.get_mut("vm1.2").expect("tap").up = false;
+        }),
+        ("pins removed", |model| {
+            (model.observed.pinned, model.observed.programs_loaded) = (false, false);
+            model.observed.environments.clear();
+            model.observed.mappings.clear();
+        }),
+        ("sysctl changed", |model| {
+            drop(
+                model
+                    .observed
+                    .sysctls
+                    .insert("ipv4/conf/br1/forwarding".into(), "1".into()),
+            );
+        }),
+        ("foreign route", |model| {
+            let route = KernelRoute {
+                destination: "192.0.2.0/24".parse().expect("a prefix"),
+                gateway: None,
+                interface: desired::gateway_index(1),
+                source: None,
+            };
+            model.router(1).routes.insert((route, "gw1".to_owned()));
+        }),
+        ("address on the gateway", |model| {
+            let address = "172.16.1.1/16".parse().expect("an address");
+            model.router(1).addresses.insert(("gw1".to_owned(), address));
+        }),
+    ];
+    for (what, damage) in damages {
+        let mut model = Model::new();
+        model.attach(&config);
+        damage(&mut model);
+        assert!(!model.attach(&config).is_empty(), "{what}: nothing planned");
+        nothing_left(&mut model, &config);
+    }
+}
+
+#[test]
+fn a_crash_anywhere_is_repaired_by_attach_and_cleaned_by_detach() {
+    for mode in ["macvlan", "bridge"] {
+        let config = config("1-2", mode, &[2, 3]);
+        let steps = attach(&wanted(&config), &Model::new().observed, &Instance::Host).expect("no conflict");
+        for survived in 0..steps.len() {
+            let crashed = || {
+                let mut model = Model::new();
+                steps[..survived].iter().for_each(|change| model.apply(change));
+                model
+            };
+            let mut model = crashed();
+            model.attach(&config);
+            nothing_left(&mut model, &config);
+            let mut model = crashed();
+            for change in detach(&model.observed, &Instance::Host) {
+                model.apply(&change);
+            }
+            assert_clean(&model);
+        }
+    }
+}
+
+#[test]
+fn inverses_take_everything_back() {
+    let config = config("1-2", "bridge", &[2, 3]);
+    let mut model = Model::new();
+    let changes = model.attach(&config);
+    for change in changes.iter().rev().filter_map(Change::inverse) {
+        model.apply(&change);
+    }
+    assert_clean(&model);
+}
+
+fn assert_clean(model: &Model) {
+    let links: Vec<&String> = model.observed.links.keys().collect();
+    assert_eq!(links, ["up0"]);
+    assert!(model.observed.routers.is_empty() && !model.observed.pinned);
+    assert!(model.observed.environments.is_empty() && model.observed.mappings.is_empty());
+}
+
+#[test]
+fn what_is_not_envnets_is_refused() {
+    let config = config("1", "macvlan", &[2]);
+    let refuse = |change: fn(&mut Observed)| {
+        let mut model = Model::new();
+        change(&mut model.observed);
+        attach(&wanted(&config), &model.observed, &Instance::Host)
+            .expect_err("a conflict")
+            .to_string()
+    };
+    let error = refuse(|observed| drop(observed.links.insert("br1".into(), kernel_link(7, "br1", Kind::Bridge))));
+    assert!(error.contains("link br1") && error.contains("environment 1"), "{error}");
+    let error = refuse(|observed| {
+        let other = KernelLink {
+            alias: "envnet netns lab 1".into(),
+            ..kernel_link(7, "vm1.2", Kind::Ethernet)
+        };
+        observed.links.insert("vm1.2".into(), other);
+    });
+    assert!(error.contains("vm1.2"), "another instance's link: {error}");
+    let error = refuse(|observed| {
+        observed.foreign_namespaces.insert("ns1".into());
+    });
+    assert!(error.contains("namespace ns1"), "{error}");
+}
+
+#[test]
+fn the_gateway_goes_first() {
+    for mode in ["macvlan", "bridge"] {
+        let mut model = Model::new();
+        model.attach(&config("1", mode, &[2]));
+        let changes = detach(&model.observed, &Instance::Host);
+        let first = changes.first().map(ToString::to_string).expect("something to do");
+        assert!(first.contains("gw1"), "{first}");
+    }
+}

@@ -1,0 +1,277 @@
+//! The state of an attached instance, as a value that can be printed as a table or as JSON.
+
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr, time::Duration};
+
+use anyhow::{Context, Result};
+use envnet_common::{
+    Address, DropReason,
+    maps::{Counters, DropKey, MappingKey},
+};
+use nix::time::{ClockId, clock_gettime};
+use serde::Serialize;
+
+use crate::{
+    config::Config,
+    kernel::programs::Tables,
+    names::{self, Instance},
+    observe::Observed,
+};
+
+/// Everything `envnet status` shows.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// The environments by number.
+    pub environments: Vec<EnvironmentStatus>,
+    /// Every kind of drop that happened.
+    pub drops: Vec<Drops>,
+}
+
+/// One environment.
+#[derive(Clone, Debug, Serialize)]
+pub struct EnvironmentStatus {
+    /// Its number E.
+    pub environment: u32,
+    /// Name of the router namespace.
+    pub namespace: String,
+    /// Name of the bridge.
+    pub bridge: String,
+    /// The guests in the order of their addresses, the router first.
+    pub guests: Vec<Guest>,
+}
+
+/// One mapping with what went through it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Guest {
+    /// Name in the configuration; `router` for the router itself, none when the configuration does not know it.
+    pub name: Option<String>,
+    /// Internal address.
+    pub internal: Ipv4Addr,
+    /// External address.
+    pub external: Ipv4Addr,
+    /// Name of the tap; the router has none.
+    pub tap: Option<String>,
+    /// Ethernet address the router has learned.
+    pub mac: Option<String>,
+    /// Packets translated on their way in.
+    pub packets_in: u64,
+    /// Bytes of those.
+    pub bytes_in: u64,
+    /// Packets translated on their way out.
+    pub packets_out: u64,
+    /// Bytes of those.
+    pub bytes_out: u64,
+    /// Seconds since it last sent something through the router.
+    pub last_seen: Option<f64>,
+    /// Packets dropped on its behalf.
+    pub dropped: u64,
+}
+
+/// Packets dropped for one reason.
+#[derive(Clone, Debug, Serialize)]
+pub struct Drops {
+    /// The environment, when it is known.
+    pub environment: Option<u32>,
+    /// Internal address of the mapping concerned, when there is one.
+    pub internal: Option<Ipv4Addr>,
+    /// Number of the reason.
+    pub number: u32,
+    /// Name of the reason.
+    pub reason: &'static str,
+    /// How many.
+    pub packets: u64,
+}
+
+impl Status {
+    /// Reads the maps and adds what the observation knows. `config` only gives the guests their names.
+    pub fn read(observed: &Observed, instance: &Instance, config: Option<&Config>) -> Result<Self> {
+        let Some(tables) = Tables::open(instance)? else {
+            return Ok(Self {
+                environments: Vec::new(),
+                drops: Vec::new(),
+            });
+        };
+        let drops = drops(&tables)?;
+        let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).context("cannot read the clock")?);
+        let mut environments = Vec::new();
+        for entry in observed.environments.values() {
+            let number = entry.number;
+            let mut guests = Vec::new();
+            let first = MappingKey {
+                environment: number,
+                internal: Address::UNSPECIFIED,
+            };
+            let last = MappingKey {
+                environment: number,
+                internal: Address([255; 4]),
+            };
+            for (&key, mapping) in observed.mappings.range(first..=last) {
+                let counters = counters(&tables, key)?;
+                let internal = Ipv4Addr::from(key.internal);
+                let host = u32::from(internal) & !u32::from(Ipv4Addr::from(entry.mask));
+                let tap = names::tap(number, host);
+                let neighbours = observed.routers.get(&number).map(|router| &router.neighbours);
+                let seen = Duration::from_nanos(counters.last_seen);
+                guests.push(Guest {
+                    name: name(config, internal),
+                    internal,
+                    external: mapping.external.into(),
+                    tap: observed.links.contains_key(&tap).then_some(tap),
+                    mac: neighbours
+                        .and_then(|known| known.get(&internal))
+                        .map(ToString::to_string),
+                    packets_in: counters.packets_in,
+                    bytes_in: counters.bytes_in,
+                    packets_out: counters.packets_out,
+                    bytes_out: counters.bytes_out,
+                    last_seen: (counters.last_seen > 0).then(|| now.saturating_sub(seen).as_secs_f64()),
+                    dropped: drops
+                        .iter()
+                        .filter(|drop| drop.environment == Some(number) && drop.internal == Some(internal))
+                        .map(|drop| drop.packets)
+                        .sum(),
+                });
+            }
+            let (namespace, bridge) = (instance.router_namespace(number), names::bridge(number));
+            environments.push(EnvironmentStatus {
+                environment: number,
+                namespace,
+                bridge,
+                guests,
+            });
+        }
+        Ok(Self { environments, drops })
+    }
+}
+
+fn name(config: Option<&Config>, internal: Ipv4Addr) -> Option<String> {
+    let config = config?;
+    if internal == config.addresses.router {
+        return Some("router".to_owned());
+    }
+    config
+        .vms
+        .iter()
+        .find(|vm| vm.address == internal)
+        .map(|vm| vm.name.clone())
+}
+
+fn counters(tables: &Tables, key: MappingKey) -> Result<Counters> {
+    let values = match tables.counters.get(&key, 0) {
+        Err(aya::maps::MapError::KeyNotFound) => return Ok(Counters::default()),
+        values => values.context("cannot read the counters")?,
+    };
+    Ok(values.iter().fold(Counters::default(), |sum, cpu| Counters {
+        packets_in: sum.packets_in + cpu.packets_in,
+        bytes_in: sum.bytes_in + cpu.bytes_in,
+        packets_out: sum.packets_out + cpu.packets_out,
+        bytes_out: sum.bytes_out + cpu.bytes_out,
+        last_seen: sum.last_seen.max(cpu.last_seen),
+    }))
+}
+
+fn drops(tables: &Tables) -> Result<Vec<Drops>> {
+    let mut sums: BTreeMap<DropKey, u64> = BTreeMap::new();
+    for entry in &tables.drops {
+        let (key, values) = entry.context("cannot read the drops")?;
+        sums.insert(key, values.iter().sum());
+    }
+    Ok(sums
+        .into_iter()
+        .filter(|(_, packets)| *packets > 0)
+        .map(|(key, packets)| Drops {
+            environment: (key.environment != 0).then_some(key.environment),
+            internal: (key.internal != Address::UNSPECIFIED).then(|| key.internal.into()),
+            number: key.reason,
+            reason: DropReason::from_number(key.reason).map_or("unknown", DropReason::label),
+            packets,
+        })
+        .collect())
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.environments.is_empty() {
+            return f.write_str("nothing is attached");
+        }
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        let header = [
+            "ENV",
+            "GUEST",
+            "INTERNAL",
+            "EXTERNAL",
+            "TAP",
+            "MAC",
+            "IN",
+            "OUT",
+            "LAST SEEN",
+            "DROPPED",
+        ];
+        let mut rows = vec![header.map(str::to_owned).to_vec()];
+        for environment in &self.environments {
+            rows.extend(environment.guests.iter().map(|guest| {
+                vec![
+                    environment.environment.to_string(),
+                    or_dash(guest.name.clone()),
+                    guest.internal.to_string(),
+                    guest.external.to_string(),
+                    or_dash(guest.tap.clone()),
+                    or_dash(guest.mac.clone()),
+                    traffic(guest.packets_in, guest.bytes_in),
+                    traffic(guest.packets_out, guest.bytes_out),
+                    guest
+                        .last_seen
+                        .map_or_else(|| "never".to_owned(), |seconds| format!("{seconds:.1} s ago")),
+                    guest.dropped.to_string(),
+                ]
+            }));
+        }
+        table(f, &rows)?;
+        if !self.drops.is_empty() {
+            writeln!(f, "\n")?;
+            let mut rows = vec![
+                ["DROPPED BECAUSE", "ENV", "GUEST", "PACKETS"]
+                    .map(str::to_owned)
+                    .to_vec(),
+            ];
+            rows.extend(self.drops.iter().map(|drop| {
+                vec![
+                    format!("{} ({})", drop.reason, drop.number),
+                    or_dash(drop.environment.map(|number| number.to_string())),
+                    or_dash(drop.internal.map(|address| address.to_string())),
+                    drop.packets.to_string(),
+                ]
+            }));
+            table(f, &rows)?;
+        }
+        Ok(())
+    }
+}
+
+fn traffic(packets: u64, bytes: u64) -> String {
+    let (mut amount, mut unit) = (bytes, "B");
+    for next in ["KiB", "MiB", "GiB", "TiB"] {
+        if amount < 10 * 1024 {
+            break;
+        }
+        (amount, unit) = (amount / 1024, next);
+    }
+    format!("{packets} ({amount} {unit})")
+}
+
+/// Rows with their columns aligned, without a newline after the last.
+fn table(f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::Result {
+    let columns = rows.first().map_or(0, Vec::len);
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+        .collect();
+    for (number, row) in rows.iter().enumerate() {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        let newline = if number == 0 { "" } else { "\n" };
+        write!(f, "{newline}{}", cells.join("  ").trim_end())?;
+    }
+    Ok(())
+}
