@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::{
     desired::{Link, LinkKind, Place},
@@ -49,11 +49,19 @@ impl<'a> Applier<'a> {
         for (done, change) in changes.iter().enumerate() {
             log::debug!("{change}");
             if let Err(error) = self.apply(change).await.with_context(|| describe(change)) {
-                let left = self.take_back(&changes[..done]).await;
-                return Err(match left.len() {
-                    0 => error.context("nothing was changed"),
-                    _ => error.context(format!("not everything could be taken back:\n{}", left.join("\n"))),
-                });
+                // A link or namespace may be there although making it failed half-way.
+                let begun = matches!(
+                    change.action,
+                    Action::CreateLink(_) | Action::CreateNamespace { .. } | Action::LoadPrograms { first: true }
+                );
+                let left = self.take_back(&changes[..done + usize::from(begun)]).await;
+                return match left.len() {
+                    0 => Err(anyhow!("{error:#}; everything before it was taken back")),
+                    _ => Err(anyhow!(
+                        "{error:#}; not everything could be taken back:\n{}",
+                        left.join("\n")
+                    )),
+                };
             }
         }
         Ok(())
@@ -179,14 +187,15 @@ impl<'a> Applier<'a> {
                 peer_mac,
                 peer_index,
             } => {
-                let (netns, router) = self.router(environment)?.clone();
+                // Made from the router's side, because only that end can ask for an index.
+                let router = self.router(environment)?.1.clone();
                 let new = NewLink::Veth {
-                    peer,
-                    peer_mac: *peer_mac,
-                    peer_index: *peer_index,
-                    netns: &netns,
+                    peer: &link.name,
+                    peer_mac: mac,
+                    netns: self.host,
+                    index: *peer_index,
                 };
-                host.create_link(&link.name, mac, link.mtu, &new).await?;
+                router.create_link(peer, *peer_mac, link.mtu, &new).await?;
                 self.mark(&router, environment, peer).await?;
             }
             LinkKind::VethPeer => bail!("{} is the other end of nothing", link.name),

@@ -46,13 +46,24 @@ pub fn remove(instance: &Instance) -> Result<()> {
     }
     remove_if_empty(&Path::new(MOUNT_POINT).join(OWN))?;
     let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
-    let mounted_here = mounts
-        .lines()
-        .any(|line| line.starts_with(&format!("{OWN} {MOUNT_POINT} bpf ")));
-    if mounted_here && fs::read_dir(MOUNT_POINT).is_ok_and(|mut entries| entries.next().is_none()) {
+    let own_mount = format!("{OWN} {MOUNT_POINT} bpf ");
+    if mounts.lines().any(|line| line.starts_with(&own_mount)) && is_unused()? {
         umount2(MOUNT_POINT, MntFlags::empty()).context("cannot unmount /sys/fs/bpf")?;
     }
     Ok(())
+}
+
+/// Whether nothing is pinned in the filesystem but what the kernel itself puts into every one.
+fn is_unused() -> Result<bool> {
+    for entry in fs::read_dir(MOUNT_POINT).context("cannot read /sys/fs/bpf")? {
+        if !["maps.debug", "progs.debug"]
+            .iter()
+            .any(|own| entry.as_ref().is_ok_and(|entry| entry.file_name() == *own))
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Removes a directory unless something is in it or it is not there.

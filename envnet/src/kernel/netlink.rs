@@ -3,7 +3,10 @@
 //! A socket belongs to the namespace it was opened in, so a [`Netlink`] is opened by a thread in that namespace and then
 //! used from anywhere.
 
-use std::{net::Ipv4Addr, os::fd::AsRawFd};
+use std::{
+    net::Ipv4Addr,
+    os::fd::{AsFd, AsRawFd},
+};
 
 use anyhow::{Context, Result};
 use envnet_common::Mac;
@@ -16,8 +19,8 @@ use rtnetlink::{
         AddressFamily,
         address::AddressAttribute,
         link::{
-            InfoData, InfoKind, InfoMacVlan, InfoTun, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
-            MacVlanMode,
+            InfoData, InfoKind, InfoMacVlan, InfoTun, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType,
+            LinkMessage, MacVlanMode,
         },
         neighbour::{NeighbourAddress, NeighbourAttribute},
         route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
@@ -113,10 +116,10 @@ pub enum NewLink<'a> {
         peer: &'a str,
         /// The other end's Ethernet address.
         peer_mac: Mac,
-        /// The index the other end asks for; 0 for any.
-        peer_index: u32,
         /// Where the other end goes.
         netns: &'a Netns,
+        /// The index this end asks for; 0 for any. The kernel would ignore one asked for by the other end alone.
+        index: u32,
     },
 }
 
@@ -215,7 +218,11 @@ impl Netlink {
             major: 0xffff,
             minor: 0xfff1,
         };
-        request.execute().await.context("cannot remove the clsact qdisc")
+        request
+            .execute()
+            .await
+            .map_err(plain)
+            .context("cannot remove the clsact qdisc")
     }
 
     /// Creates a link, which is down at first.
@@ -226,23 +233,23 @@ impl Netlink {
                 LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::MacVlan)
                     .set_info_data(InfoData::MacVlan(vec![InfoMacVlan::Mode(MacVlanMode::Bridge)]))
                     .link(*parent)
-                    .setns_by_fd(std::os::fd::AsFd::as_fd(netns).as_raw_fd())
+                    .setns_by_fd(netns.as_fd().as_raw_fd())
                     .index(*index)
             }
             NewLink::Veth {
                 peer,
                 peer_mac,
-                peer_index,
                 netns,
+                index,
             } => {
                 let peer = LinkUnspec::new_with_name(peer)
                     .address(peer_mac.0.to_vec())
                     .mtu(mtu)
-                    .setns_by_fd(std::os::fd::AsFd::as_fd(netns).as_raw_fd())
-                    .index(*peer_index)
+                    .setns_by_fd(netns.as_fd().as_raw_fd())
                     .build();
                 LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Veth)
-                    .set_info_data(InfoData::Veth(rtnetlink::packet_route::link::InfoVeth::Peer(peer)))
+                    .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+                    .index(*index)
             }
         };
         let message = builder.name(name).address(mac.0.to_vec()).mtu(mtu).build();
@@ -251,6 +258,7 @@ impl Netlink {
             .add(message)
             .execute()
             .await
+            .map_err(plain)
             .with_context(|| format!("cannot create link {name}"))
     }
 
@@ -261,39 +269,47 @@ impl Netlink {
         what: impl FnOnce(LinkMessageBuilder<LinkUnspec>) -> LinkMessageBuilder<LinkUnspec>,
     ) -> Result<()> {
         let message = what(LinkUnspec::new_with_index(index)).build();
-        Ok(self.0.link().set(message).execute().await?)
+        self.0.link().set(message).execute().await.map_err(plain)
     }
 
     /// Deletes a link.
     pub async fn delete_link(&self, index: u32) -> Result<()> {
-        Ok(self.0.link().del(index).execute().await?)
+        self.0.link().del(index).execute().await.map_err(plain)
     }
 
     /// Adds an address.
     pub async fn add_address(&self, index: u32, address: Ipv4Net) -> Result<()> {
-        Ok(self
-            .0
+        self.0
             .address()
             .add(index, address.addr().into(), address.prefix_len())
             .execute()
-            .await?)
+            .await
+            .map_err(plain)
     }
 
     /// Deletes an address.
     pub async fn delete_address(&self, index: u32, address: Ipv4Net) -> Result<()> {
         let mut request = self.0.address().add(index, address.addr().into(), address.prefix_len());
         let message = request.message_mut().clone();
-        Ok(self.0.address().del(message).execute().await?)
+        self.0.address().del(message).execute().await.map_err(plain)
     }
 
     /// Adds a route.
     pub async fn add_route(&self, route: &Route) -> Result<()> {
-        Ok(self.0.route().add(route_message(route)).execute().await?)
+        self.0.route().add(route_message(route)).execute().await.map_err(plain)
     }
 
     /// Deletes a route.
     pub async fn delete_route(&self, route: &Route) -> Result<()> {
-        Ok(self.0.route().del(route_message(route)).execute().await?)
+        self.0.route().del(route_message(route)).execute().await.map_err(plain)
+    }
+}
+
+/// The kernel's own word for what went wrong, without the library's wrapping.
+fn plain(error: rtnetlink::Error) -> anyhow::Error {
+    match error {
+        rtnetlink::Error::NetlinkError(error) => error.to_io().into(),
+        error => error.into(),
     }
 }
 
