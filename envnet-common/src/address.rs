@@ -73,8 +73,9 @@ impl Mac {
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+        let [first, rest @ ..] = self.0;
+        write!(f, "{first:02x}")?;
+        rest.iter().try_for_each(|byte| write!(f, ":{byte:02x}"))
     }
 }
 
@@ -95,6 +96,12 @@ mod tests {
             Address([10, 0, 1, 7]).rebase(Address([172, 16, 4, 0]), mask),
             Address([172, 16, 5, 7])
         );
+    }
+
+    #[test]
+    fn a_mac_prints_as_usual() {
+        extern crate std;
+        assert_eq!(std::format!("{}", Mac([2, 0, 0xab, 0, 0, 1])), "02:00:ab:00:00:01");
     }
 
     #[test]

@@ -23,7 +23,10 @@ pub fn frame_in(ethernet: &Ethernet, tagged: bool, environment: &Environment) ->
 /// (RFC 1812, section 5.3.4).
 #[inline(always)]
 pub fn destination(ethernet: &Ethernet, ip: &Ipv4) -> Result<(), DropReason> {
-    if ethernet.destination.is_group() || ip.destination.is_multicast() || ip.destination == Address::BROADCAST {
+    if ethernet.destination.is_group()
+        || ip.tail.destination.is_multicast()
+        || ip.tail.destination == Address::BROADCAST
+    {
         return Err(DropReason::DestinationNotUnicast);
     }
     Ok(())
@@ -33,8 +36,8 @@ pub fn destination(ethernet: &Ethernet, ip: &Ipv4) -> Result<(), DropReason> {
 /// 240/4 with the broadcast address (RFC 1812, section 5.3.7).
 #[inline(always)]
 pub fn source_in(ip: &Ipv4, environment: &Environment) -> Result<(), DropReason> {
-    let first = ip.source.0[0];
-    if first == 0 || first == 127 || first >= 224 || environment.is_internal(ip.source) {
+    let first = ip.tail.source.0[0];
+    if first == 0 || first == 127 || first >= 224 || environment.is_internal(ip.tail.source) {
         return Err(DropReason::SourceMartian);
     }
     Ok(())
@@ -45,7 +48,7 @@ pub fn source_in(ip: &Ipv4, environment: &Environment) -> Result<(), DropReason>
 #[must_use]
 #[inline(always)]
 pub fn source_out_refusal(ip: &Ipv4, environment: &Environment) -> DropReason {
-    if environment.is_internal(ip.source) {
+    if environment.is_internal(ip.tail.source) {
         DropReason::SourceUnmapped
     } else {
         DropReason::SourceForeign

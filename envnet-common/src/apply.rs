@@ -1,5 +1,7 @@
 //! Writes what [`translate`](crate::translate) and [`arp`](crate::arp) decided.
 
+use bytemuck::Pod;
+
 use crate::{
     Address, DropReason,
     checksum::Checksum,
@@ -10,8 +12,8 @@ use crate::{
 /// Something that bytes of a frame can be written to. Checksums have methods of their own, because in the kernel a
 /// transport checksum may be unfinished (left to the device), and only the kernel knows.
 pub trait Write: Read {
-    /// Replaces the `N` bytes at `offset`.
-    fn write<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()>;
+    /// Replaces the bytes at `offset`.
+    fn write<T: Pod>(&mut self, offset: usize, value: T) -> Option<()>;
 
     /// Corrects a transport checksum for an address that changed in its pseudo header.
     fn correct_pseudo_header(&mut self, checksum: L4Checksum, old: Address, new: Address) -> Option<()>;
@@ -33,27 +35,29 @@ fn steps(packet: &mut (impl Write + ?Sized), rewrite: &Rewrite) -> Option<()> {
     }
     if let Some(embedded) = &rewrite.embedded {
         if let Some(field) = &embedded.l4_checksum {
-            packet.write(field.offset, field.new.0)?;
+            packet.write(field.offset, field.new)?;
             packet.correct_covered(embedded.icmp_checksum, field)?;
         }
-        packet.write(embedded.header.offset, embedded.header.bytes)?;
+        packet.write(embedded.header.offset, embedded.header.tail)?;
     }
-    packet.write(rewrite.header.offset, rewrite.header.bytes)
+    packet.write(rewrite.header.offset, rewrite.header.tail)
 }
 
 impl Write for [u8] {
-    fn write<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()> {
-        *self.get_mut(offset..)?.first_chunk_mut()? = bytes;
+    fn write<T: Pod>(&mut self, offset: usize, value: T) -> Option<()> {
+        self.get_mut(offset..)?
+            .get_mut(..size_of::<T>())?
+            .copy_from_slice(bytemuck::bytes_of(&value));
         Some(())
     }
 
     fn correct_pseudo_header(&mut self, checksum: L4Checksum, old: Address, new: Address) -> Option<()> {
-        let field = Checksum(self.read(checksum.offset)?);
-        self.write(checksum.offset, checksum.corrected(field, old, new).0)
+        let field = self.read(checksum.offset)?;
+        self.write(checksum.offset, checksum.corrected(field, old, new))
     }
 
     fn correct_covered(&mut self, checksum: usize, field: &WordEdit) -> Option<()> {
-        let outer = Checksum(self.read(checksum)?);
-        self.write(checksum, outer.replace_word(field.old.0, field.new.0).0)
+        let outer: Checksum = self.read(checksum)?;
+        self.write(checksum, outer.replace_word(field.old.0, field.new.0))
     }
 }

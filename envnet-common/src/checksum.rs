@@ -6,11 +6,13 @@
 //! packet nor a right checksum to start from: one that was wrong stays wrong by the same difference, and the receiver
 //! still notices.
 
+use bytemuck::{Pod, Zeroable};
+
 use crate::Address;
 
 /// A checksum field as it stands in a header.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Checksum(pub [u8; 2]);
 
 impl Checksum {
@@ -19,55 +21,52 @@ impl Checksum {
     /// The other way to write zero in one's complement; UDP sends it when the computed checksum is zero (RFC 768).
     pub const ZERO: Self = Self([0xff; 2]);
 
-    /// Corrects for one 16-bit word that changed.
+    /// Corrects for a 16-bit field that changed.
     #[must_use]
     #[inline(always)]
     pub const fn replace_word(self, old: [u8; 2], new: [u8; 2]) -> Self {
-        complement(self.inverted() + inverted(old) + word(new))
+        self.corrected(!u16::from_ne_bytes(old) as u32 + u16::from_ne_bytes(new) as u32)
     }
 
-    /// Corrects for one address that changed.
+    /// Corrects for an address that changed.
     #[must_use]
     #[inline(always)]
     pub const fn replace_address(self, old: Address, new: Address) -> Self {
-        let [a, b, c, d] = old.0;
-        let [e, f, g, h] = new.0;
-        complement(self.inverted() + inverted([a, b]) + inverted([c, d]) + word([e, f]) + word([g, h]))
+        self.corrected(add_halves(!u32::from_ne_bytes(old.0)) + add_halves(u32::from_ne_bytes(new.0)))
     }
 
+    /// `~(~HC + change)`, where the change is `~m + m'` summed over the words that changed.
     #[inline(always)]
-    const fn inverted(self) -> u32 {
-        inverted(self.0)
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a few words' carries are gone after two folds"
+    )]
+    const fn corrected(self, change: u32) -> Self {
+        let sum = !u16::from_ne_bytes(self.0) as u32 + change;
+        Self((!(add_halves(add_halves(sum)) as u16)).to_ne_bytes())
     }
 }
 
+/// The two 16-bit words of an address summed up, or the carries of a sum folded in: both are the same addition.
 #[inline(always)]
-const fn word(bytes: [u8; 2]) -> u32 {
-    u16::from_ne_bytes(bytes) as u32
-}
-
-#[inline(always)]
-const fn inverted(bytes: [u8; 2]) -> u32 {
-    word(bytes) ^ 0xffff
-}
-
-/// Folds the carries of up to 65535 words back in, and inverts.
-#[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "two folds leave 16 bits")]
-const fn complement(sum: u32) -> Checksum {
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    Checksum((!(sum as u16)).to_ne_bytes())
+const fn add_halves(bits: u32) -> u32 {
+    (bits & 0xffff) + (bits >> 16)
 }
 
 #[cfg(test)]
 mod tests {
+    use etherparse::checksum::Sum16BitWords;
     use proptest::prelude::*;
 
     use super::*;
 
     fn full(bytes: &[u8]) -> Checksum {
-        complement(bytes.chunks_exact(2).map(|pair| word([pair[0], pair[1]])).sum())
+        Checksum(Sum16BitWords::new().add_slice(bytes).ones_complement().to_ne_bytes())
+    }
+
+    fn off_by(right: Checksum, by: u16) -> Checksum {
+        let (sum, carry) = u16::from_be_bytes(right.0).overflowing_add(by);
+        Checksum((sum + u16::from(carry)).to_be_bytes())
     }
 
     #[test]
@@ -76,31 +75,44 @@ mod tests {
         assert_eq!(checksum, Checksum([0x00, 0x00]));
     }
 
+    #[test]
+    fn a_carry_may_carry_again() {
+        let [a, b] = 2u16.to_ne_bytes();
+        let corrected = Checksum([0, 0]).replace_address(Address([0; 4]), Address([0xff, 0xff, a, b]));
+        assert_eq!(corrected, Checksum((!2u16).to_ne_bytes()));
+    }
+
     proptest! {
         #[test]
-        fn correcting_equals_recomputing(mut bytes: [u8; 20], new: [u8; 4], at in 0usize..5) {
-            // An all-zero packet has no representation of its checksum that a correction could reach.
-            prop_assume!(bytes[..16].iter().chain(&new).any(|&byte| byte != 0));
+        fn correcting_an_address_is_recomputing(mut bytes: [u8; 20], new: [u8; 4], at in 0usize..4) {
+            // All zero is the one packet whose checksum has another representation.
             bytes[19] |= 1;
-            let at = at.min(3) * 4;
             let before = full(&bytes);
-            let old = Address(bytes[at..at + 4].try_into().unwrap());
-            bytes[at..at + 4].copy_from_slice(&new);
+            let field = &mut bytes[at * 4..][..4];
+            let old = Address(bytemuck::pod_read_unaligned(field));
+            field.copy_from_slice(&new);
             prop_assert_eq!(before.replace_address(old, Address(new)), full(&bytes));
         }
 
         #[test]
-        fn a_wrong_checksum_stays_wrong_by_the_same_difference(
-            right: [u8; 2], by in 1u16..0xffff, old: [u8; 4], new: [u8; 4],
-        ) {
-            let difference = |a: Checksum, b: Checksum| (word(a.0) + inverted(b.0)) % 0xffff;
-            let wrong = Checksum(complement(inverted(right) + u32::from(by)).0);
-            let (old, new) = (Address(old), Address(new));
-            let corrected = Checksum(right).replace_address(old, new);
-            prop_assert_eq!(
-                difference(wrong, Checksum(right)),
-                difference(wrong.replace_address(old, new), corrected)
-            );
+        fn correcting_a_word_is_recomputing(mut bytes: [u8; 20], new: [u8; 2], at in 0usize..9) {
+            bytes[19] |= 1;
+            let before = full(&bytes);
+            let field = &mut bytes[at * 2..][..2];
+            let old = bytemuck::pod_read_unaligned(field);
+            field.copy_from_slice(&new);
+            prop_assert_eq!(before.replace_word(old, new), full(&bytes));
+        }
+
+        #[test]
+        fn wrong_stays_wrong_by_the_same_difference(mut bytes: [u8; 20], new: [u8; 4], by in 1u16..0xffff) {
+            bytes[19] |= 1;
+            let before = off_by(full(&bytes), by);
+            let old = Address(bytemuck::pod_read_unaligned(&bytes[..4]));
+            bytes[..4].copy_from_slice(&new);
+            // Zero has two representations, which are equally wrong.
+            let [got, expected] = [before.replace_address(old, Address(new)), off_by(full(&bytes), by)];
+            prop_assert_eq!(u16::from_be_bytes(got.0) % 0xffff, u16::from_be_bytes(expected.0) % 0xffff);
         }
     }
 }

@@ -25,6 +25,7 @@ pub struct Lookup<'a, M> {
 
 impl<M: Mappings> Lookup<'_, M> {
     /// The external address of `internal`, when it is mapped.
+    #[must_use]
     #[inline(always)]
     pub fn external(&self, internal: Address) -> Option<Address> {
         let key = MappingKey {
@@ -35,6 +36,7 @@ impl<M: Mappings> Lookup<'_, M> {
     }
 
     /// The internal address of `external`, when it is mapped in this environment.
+    #[must_use]
     #[inline(always)]
     pub fn internal(&self, external: Address) -> Option<Address> {
         let internal = external.rebase(self.environment.internal, self.environment.mask);

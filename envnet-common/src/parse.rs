@@ -4,29 +4,17 @@
 //! a helper, tests from a slice. Everything behind the Ethernet header is bounded by the IP total length, never by the
 //! length of the frame, which may be padded to Ethernet's 60 bytes.
 
+use bytemuck::{Pod, Zeroable};
+
 use crate::{Address, DropReason, Mac, checksum::Checksum};
-
-/// Length of an Ethernet header without a VLAN tag.
-pub const ETHERNET_LEN: usize = 14;
-/// Length of an IPv4 header without options.
-pub const IPV4_LEN: usize = 20;
-
-/// Ethertype of IPv4.
-pub const ETHERTYPE_IPV4: u16 = 0x0800;
-/// Ethertype of ARP.
-pub const ETHERTYPE_ARP: u16 = 0x0806;
-/// Ethertype of an 802.1Q tag.
-pub const ETHERTYPE_VLAN: u16 = 0x8100;
-/// Ethertype of an 802.1ad tag.
-pub const ETHERTYPE_QINQ: u16 = 0x88a8;
 
 /// Something that bytes of a frame can be read from.
 pub trait Read {
     /// Length of the frame.
     fn size(&self) -> usize;
 
-    /// The `N` bytes at `offset`, or `None` when the frame ends before.
-    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
+    /// The bytes at `offset`, or `None` when the frame ends before the end of `T`.
+    fn read<T: Pod>(&self, offset: usize) -> Option<T>;
 }
 
 impl Read for [u8] {
@@ -34,34 +22,70 @@ impl Read for [u8] {
         self.len()
     }
 
-    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        self.get(offset..)?.first_chunk().copied()
+    fn read<T: Pod>(&self, offset: usize) -> Option<T> {
+        Some(bytemuck::pod_read_unaligned(self.get(offset..)?.get(..size_of::<T>())?))
     }
 }
 
-/// An Ethernet header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An ethertype as it stands in a frame.
+pub type Ethertype = [u8; 2];
+
+/// IPv4.
+pub const ETHERTYPE_IPV4: Ethertype = [0x08, 0x00];
+/// ARP.
+pub const ETHERTYPE_ARP: Ethertype = [0x08, 0x06];
+/// An 802.1Q tag.
+pub const ETHERTYPE_VLAN: Ethertype = [0x81, 0x00];
+/// An 802.1ad tag.
+pub const ETHERTYPE_QINQ: Ethertype = [0x88, 0xa8];
+
+/// An Ethernet header without a VLAN tag, at the start of a frame.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Ethernet {
     /// Where the frame goes.
     pub destination: Mac,
     /// Where the frame comes from.
     pub source: Mac,
-    /// What it carries, in host order; a length when below 0x600.
-    pub ethertype: u16,
+    /// What it carries.
+    pub ethertype: Ethertype,
 }
 
 impl Ethernet {
-    /// Reads the header at the start of the frame.
+    /// Length of the header.
+    pub const LEN: usize = size_of::<Self>();
+
+    /// Reads the header.
     #[inline(always)]
     pub fn parse(packet: &(impl Read + ?Sized)) -> Result<Self, DropReason> {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n]: [u8; ETHERNET_LEN] =
-            packet.read(0).ok_or(DropReason::Truncated)?;
-        Ok(Self {
-            destination: Mac([a, b, c, d, e, f]),
-            source: Mac([g, h, i, j, k, l]),
-            ethertype: u16::from_be_bytes([m, n]),
-        })
+        packet.read(0).ok_or(DropReason::Truncated)
     }
+}
+
+/// The fixed part of an IPv4 header, as it stands in a frame.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub(crate) struct Ipv4Header {
+    version_and_length: u8,
+    service: u8,
+    total_length: [u8; 2],
+    identification: [u8; 2],
+    fragment: [u8; 2],
+    time_to_live: u8,
+    protocol: u8,
+    tail: Ipv4Tail,
+}
+
+/// What a translation changes of an IPv4 header: all of it is in one place.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Ipv4Tail {
+    /// Checksum of the header.
+    pub checksum: Checksum,
+    /// Source address.
+    pub source: Address,
+    /// Destination address.
+    pub destination: Address,
 }
 
 /// Which part of a datagram a packet is.
@@ -75,11 +99,11 @@ pub enum Fragment {
     Later,
 }
 
-/// An IPv4 header, and where it stands.
+/// An IPv4 packet, and where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv4 {
-    /// Offset of the header in the frame.
-    pub offset: usize,
+    /// Offset of the header's checksum and addresses in the frame.
+    pub tail_offset: usize,
     /// Offset of what follows the header and its options.
     pub payload: usize,
     /// Offset of the end of the packet, as its total length says.
@@ -88,70 +112,73 @@ pub struct Ipv4 {
     pub fragment: Fragment,
     /// IANA number of the transport protocol.
     pub protocol: u8,
-    /// The header's checksum.
-    pub checksum: Checksum,
-    /// Source address.
-    pub source: Address,
-    /// Destination address.
-    pub destination: Address,
+    /// Checksum and addresses.
+    pub tail: Ipv4Tail,
 }
+
+const MORE_FRAGMENTS: u16 = 0x2000;
+const FRAGMENT_OFFSET: u16 = 0x1fff;
 
 impl Ipv4 {
     /// Reads the header behind the Ethernet header, with the checks of RFC 1812, section 5.2.2. The checksum is left to
     /// the kernel: the translation keeps a wrong one wrong.
     #[inline(always)]
     pub fn parse(packet: &(impl Read + ?Sized)) -> Result<Self, DropReason> {
-        let header = packet.read(ETHERNET_LEN).ok_or(DropReason::Truncated)?;
-        let header = Self::decode(ETHERNET_LEN, header).ok_or(DropReason::MalformedIpv4)?;
-        if header.end < header.payload || header.end > packet.size() {
+        let header = packet.read(Ethernet::LEN).ok_or(DropReason::Truncated)?;
+        let ip = Self::decode(Ethernet::LEN, header).ok_or(DropReason::MalformedIpv4)?;
+        if ip.end < ip.payload || ip.end > packet.size() {
             return Err(DropReason::MalformedIpv4);
         }
-        Ok(header)
+        Ok(ip)
     }
 
-    /// Decodes the fixed part of a header standing at `offset`; `None` when version or header length cannot be. The
-    /// total length is taken as it is, since inside an ICMP error it is that of the original packet.
+    /// Decodes a header standing at `offset`; `None` when its version or header length cannot be. The total length is
+    /// taken as it is, since inside an ICMP error it is that of the original packet.
     #[inline(always)]
-    pub(crate) fn decode(offset: usize, header: [u8; IPV4_LEN]) -> Option<Self> {
-        let [
-            first,
-            _,
-            l0,
-            l1,
-            _,
-            _,
-            f0,
-            f1,
-            _,
-            protocol,
-            c0,
-            c1,
-            s0,
-            s1,
-            s2,
-            s3,
-            d0,
-            d1,
-            d2,
-            d3,
-        ] = header;
-        let header_len = usize::from(first & 0x0f) * 4;
-        if first >> 4 != 4 || header_len < IPV4_LEN {
+    pub(crate) fn decode(offset: usize, header: Ipv4Header) -> Option<Self> {
+        let header_len = usize::from(header.version_and_length & 0x0f) * 4;
+        if header.version_and_length >> 4 != 4 || header_len < size_of::<Ipv4Header>() {
             return None;
         }
+        let fragment = u16::from_be_bytes(header.fragment);
         Some(Self {
-            offset,
+            tail_offset: offset + core::mem::offset_of!(Ipv4Header, tail),
             payload: offset + header_len,
-            end: offset + usize::from(u16::from_be_bytes([l0, l1])),
-            fragment: match u16::from_be_bytes([f0, f1]) & 0x3fff {
-                0 => Fragment::Whole,
-                0x2000 => Fragment::First,
-                _ => Fragment::Later,
+            end: offset + usize::from(u16::from_be_bytes(header.total_length)),
+            fragment: if fragment & FRAGMENT_OFFSET != 0 {
+                Fragment::Later
+            } else if fragment & MORE_FRAGMENTS != 0 {
+                Fragment::First
+            } else {
+                Fragment::Whole
             },
-            protocol,
-            checksum: Checksum([c0, c1]),
-            source: Address([s0, s1, s2, s3]),
-            destination: Address([d0, d1, d2, d3]),
+            protocol: header.protocol,
+            tail: header.tail,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_may_end_anywhere() {
+        let mut frame = [0; 40];
+        frame[12..16].copy_from_slice(&[0x08, 0x00, 0x45, 0]);
+        frame[17] = 24;
+        assert_eq!(Ethernet::parse(&frame[..13]), Err(DropReason::Truncated));
+        assert_eq!(
+            Ethernet::parse(&frame[..14]).map(|ethernet| ethernet.ethertype),
+            Ok(ETHERTYPE_IPV4)
+        );
+        assert_eq!(Ipv4::parse(&frame[..33]), Err(DropReason::Truncated));
+        assert_eq!(Ipv4::parse(&frame[..37]), Err(DropReason::MalformedIpv4));
+        assert_eq!(Ipv4::parse(&frame[..38]).map(|ip| (ip.payload, ip.end)), Ok((34, 38)));
+        assert_eq!(
+            Ipv4::parse(&frame[..]).map(|ip| (ip.payload, ip.end)),
+            Ok((34, 38)),
+            "padding is not the packet"
+        );
     }
 }

@@ -7,7 +7,7 @@
 use crate::{
     Address, DropReason,
     checksum::Checksum,
-    parse::{Fragment, IPV4_LEN, Ipv4, Read},
+    parse::{Fragment, Ipv4, Ipv4Header, Ipv4Tail, Read},
 };
 
 const PROTOCOL_ICMP: u8 = 1;
@@ -24,9 +24,6 @@ const ICMP_REDIRECT: u8 = 5;
 const ICMP_TIME_EXCEEDED: u8 = 11;
 const ICMP_PARAMETER_PROBLEM: u8 = 12;
 
-/// Offset of the checksum in an IPv4 header; the source and the destination address follow it.
-const IPV4_CHECKSUM: usize = 10;
-
 /// Which way a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -34,6 +31,17 @@ pub enum Direction {
     Inbound,
     /// From a guest to the outside.
     Outbound,
+}
+
+impl Direction {
+    /// Where a packet has the address that is translated.
+    #[inline(always)]
+    const fn own_side(self) -> Side {
+        match self {
+            Self::Inbound => Side::Destination,
+            Self::Outbound => Side::Source,
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -57,13 +65,13 @@ pub struct Rewrite {
     pub embedded: Option<Embedded>,
 }
 
-/// The end of an IPv4 header. Checksum, source and destination are neighbours, so that one write does all of them.
+/// What is written into an IPv4 header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeaderEdit {
-    /// Offset of the checksum in the frame.
+    /// Offset in the frame.
     pub offset: usize,
-    /// Checksum, source and destination.
-    pub bytes: [u8; 10],
+    /// The new checksum and addresses.
+    pub tail: Ipv4Tail,
 }
 
 /// A transport checksum that covers a pseudo header with both addresses.
@@ -83,7 +91,7 @@ pub struct L4Checksum {
 pub struct Embedded {
     /// The embedded IPv4 header.
     pub header: HeaderEdit,
-    /// The embedded transport checksum, when the error quotes enough of the packet and it changes.
+    /// The embedded transport checksum, when the error quotes enough of the packet.
     pub l4_checksum: Option<WordEdit>,
     /// Offset of the checksum of the ICMP message.
     pub icmp_checksum: usize,
@@ -110,10 +118,7 @@ pub fn translate(
     new: Address,
     external: impl FnOnce(Address) -> Option<Address>,
 ) -> Result<Rewrite, DropReason> {
-    let side = match direction {
-        Direction::Inbound => Side::Destination,
-        Direction::Outbound => Side::Source,
-    };
+    let side = direction.own_side();
     let old = side.of(ip);
     let mut rewrite = Rewrite {
         old,
@@ -153,25 +158,22 @@ fn embedded(
     if ip.payload + ICMP_LEN > ip.end {
         return Err(too_short(ip, DropReason::Truncated));
     }
-    let [kind] = packet.read(ip.payload).ok_or(DropReason::Truncated)?;
+    let kind: u8 = packet.read(ip.payload).ok_or(DropReason::Truncated)?;
     match kind {
         ICMP_UNREACHABLE | ICMP_SOURCE_QUENCH | ICMP_TIME_EXCEEDED | ICMP_PARAMETER_PROBLEM => {}
-        // It tells a host about another router on the host's own link (RFC 1812, section 5.2.7.2), which nobody on the
-        // other side of this one shares, and it names that router by an address that cannot be translated.
+        // It names another router on the link of the host it is sent to (RFC 1812, section 5.2.7.2): nobody behind this
+        // router shares that link. RFC 5508, REQ-11, leaves it to the NAT.
         ICMP_REDIRECT => return Err(DropReason::IcmpRedirect),
         _ => return Ok(None),
     }
 
     let offset = ip.payload + ICMP_LEN;
-    if offset + IPV4_LEN > ip.end {
+    if offset + size_of::<Ipv4Header>() > ip.end {
         return Err(too_short(ip, DropReason::EmbeddedMalformed));
     }
     let inner = packet.read(offset).ok_or(DropReason::Truncated)?;
     let inner = Ipv4::decode(offset, inner).ok_or(DropReason::EmbeddedMalformed)?;
-    let side = match direction {
-        Direction::Inbound => Side::Source,
-        Direction::Outbound => Side::Destination,
-    };
+    let side = direction.own_side().opposite();
     let old = side.of(&inner);
     let new = match direction {
         _ if old == outer.old => outer.new,
@@ -184,7 +186,7 @@ fn embedded(
     let quoted_end = if inner.end < ip.end { inner.end } else { ip.end };
     let l4_checksum = match L4Checksum::locate(&inner) {
         Some(checksum) if inner.fragment != Fragment::Later && checksum.offset + 2 <= quoted_end => {
-            let field = Checksum(packet.read(checksum.offset).ok_or(DropReason::Truncated)?);
+            let field = packet.read(checksum.offset).ok_or(DropReason::Truncated)?;
             Some(WordEdit {
                 offset: checksum.offset,
                 old: field,
@@ -212,10 +214,18 @@ const fn too_short(ip: &Ipv4, whole: DropReason) -> DropReason {
 
 impl Side {
     #[inline(always)]
+    const fn opposite(self) -> Self {
+        match self {
+            Self::Source => Self::Destination,
+            Self::Destination => Self::Source,
+        }
+    }
+
+    #[inline(always)]
     const fn of(self, ip: &Ipv4) -> Address {
         match self {
-            Self::Source => ip.source,
-            Self::Destination => ip.destination,
+            Self::Source => ip.tail.source,
+            Self::Destination => ip.tail.destination,
         }
     }
 }
@@ -223,15 +233,22 @@ impl Side {
 impl HeaderEdit {
     #[inline(always)]
     const fn new(ip: &Ipv4, side: Side, new: Address) -> Self {
-        let Checksum([c0, c1]) = ip.checksum.replace_address(side.of(ip), new);
-        let (source, destination) = match side {
-            Side::Source => (new, ip.destination),
-            Side::Destination => (ip.source, new),
+        let checksum = ip.tail.checksum.replace_address(side.of(ip), new);
+        let tail = match side {
+            Side::Source => Ipv4Tail {
+                checksum,
+                source: new,
+                ..ip.tail
+            },
+            Side::Destination => Ipv4Tail {
+                checksum,
+                destination: new,
+                ..ip.tail
+            },
         };
-        let ([s0, s1, s2, s3], [d0, d1, d2, d3]) = (source.0, destination.0);
         Self {
-            offset: ip.offset + IPV4_CHECKSUM,
-            bytes: [c0, c1, s0, s1, s2, s3, d0, d1, d2, d3],
+            offset: ip.tail_offset,
+            tail,
         }
     }
 }

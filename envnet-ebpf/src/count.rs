@@ -31,33 +31,36 @@ pub(crate) fn outbound(environment: u32, internal: Address, bytes: usize) {
 #[inline(always)]
 fn counters(environment: u32, internal: Address) -> Option<&'static mut Counters> {
     let counters = COUNTERS.get_ptr_mut(MappingKey { environment, internal })?;
-    // SAFETY: the entry is this CPU's own, no other program runs on this CPU meanwhile, and the kernel frees an entry
-    // that is removed only after all programs that may have found it have ended.
+    // SAFETY: the entry is this CPU's own, and no other program that counts runs on this CPU meanwhile. Should the entry
+    // be removed now, its memory is still an entry of this map until the program ends: a count may be lost, no more.
     Some(unsafe { &mut *counters })
 }
 
 /// Counts a dropped packet; `internal` is unspecified when no mapping is concerned.
-#[inline(always)]
+///
+/// A function of its own in the kernel, too, because every drop ends here.
+#[inline(never)]
 pub(crate) fn dropped(environment: u32, internal: Address, reason: DropReason) {
     let reason = reason as u32;
-    if !count_drop(DropKey { environment, internal, reason }) {
-        // The map is full. The loader has put these entries there, one for each reason.
-        count_drop(DropKey { environment: 0, internal: Address::UNSPECIFIED, reason });
+    let key = DropKey {
+        environment,
+        internal,
+        reason,
+    };
+    // Another CPU may insert the entry first, hence the second look.
+    if add_one(key) || DROPS.insert(key, 1, u64::from(BPF_NOEXIST)).is_ok() || add_one(key) {
+        return;
     }
+    // The map is full. The loader has put these entries there, one for each reason.
+    add_one(DropKey {
+        environment: 0,
+        internal: Address::UNSPECIFIED,
+        reason,
+    });
 }
 
-/// A function of its own in the kernel, too, as it is called twice.
 #[inline(always)]
-fn count_drop(key: DropKey) -> bool {
-    if let Some(packets) = DROPS.get_ptr_mut(key) {
-        // SAFETY: as in `counters`.
-        unsafe { *packets += 1 };
-        return true;
-    }
-    if DROPS.insert(key, 1, u64::from(BPF_NOEXIST)).is_ok() {
-        return true;
-    }
-    // Another CPU was faster.
+fn add_one(key: DropKey) -> bool {
     let Some(packets) = DROPS.get_ptr_mut(key) else {
         return false;
     };

@@ -8,7 +8,7 @@ use aya_log_ebpf::info;
 use envnet_common::{
     Address, DropReason,
     maps::Settings,
-    parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, Read},
+    parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Read},
     translate::Rewrite,
 };
 
@@ -44,17 +44,21 @@ fn host_order(address: Address) -> u32 {
 fn drop_line(skb: *mut __sk_buff, environment: u32, reason: u32) {
     let context = TcContext::new(skb);
     let packet = Packet::new(&context);
-    let ethertype = packet.read(12).map_or(0, u16::from_be_bytes);
+    let ethertype = Ethernet::parse(&packet).map_or([0, 0], |ethernet| ethernet.ethertype);
     // Offsets in the frame of the two addresses.
     let (source, destination) = match ethertype {
         ETHERTYPE_IPV4 => (26, 30),
         ETHERTYPE_ARP => (28, 38),
         _ => {
-            info!(&context, "environment {}: dropped, reason {}, ethertype {:x}", environment, reason, ethertype);
+            let ethertype = u16::from_be_bytes(ethertype);
+            info!(
+                &context,
+                "environment {}: dropped, reason {}, ethertype {:x}", environment, reason, ethertype
+            );
             return;
         }
     };
-    let [source, destination] = [source, destination].map(|at| packet.read(at).map_or(0, u32::from_be_bytes));
+    let [source, destination] = [source, destination].map(|at| host_order(packet.read(at).unwrap_or_default()));
     info!(
         &context,
         "environment {}: dropped, reason {}, from {:i} to {:i}", environment, reason, source, destination

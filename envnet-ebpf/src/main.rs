@@ -9,6 +9,10 @@
     clippy::inline_always,
     reason = "BPF functions take five scalars at most and share 512 bytes of stack, so the stages must become one function"
 )]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "the classifier macro hands the context over by value"
+)]
 
 mod count;
 mod log;

@@ -25,20 +25,25 @@ fn ipv4(subject: &mut Subject<'_>, ethernet: &Ethernet) -> Result<Verdict, DropR
     let lookup = subject.lookup;
     let environment = lookup.environment;
     let ip = Ipv4::parse(&subject.packet)?;
-    let Some(external) = lookup.external(ip.source) else {
+    let Some(external) = lookup.external(ip.tail.source) else {
         return Err(admit::source_out_refusal(&ip, environment));
     };
-    subject.internal = ip.source;
+    subject.internal = ip.tail.source;
     admit::destination(ethernet, &ip)?;
-    let rewrite = translate(&subject.packet, &ip, Direction::Outbound, external, |internal| lookup.external(internal))?;
+    let rewrite = translate(&subject.packet, &ip, Direction::Outbound, external, |internal| {
+        lookup.external(internal)
+    })?;
     apply(&mut subject.packet, &rewrite)?;
-    count::outbound(environment.number, ip.source, subject.packet.size());
+    count::outbound(environment.number, ip.tail.source, subject.packet.size());
     log::translated(environment.number, &rewrite);
 
-    if environment.is_external(ip.destination) && lookup.internal(ip.destination).is_some() {
+    if environment.is_external(ip.tail.destination) && lookup.internal(ip.tail.destination).is_some() {
         // Nobody outside has this address, and a macvlan never hears itself. The packet comes in again with its external
         // source (RFC 4787, REQ-9a), for which it must be addressed to the interface.
-        subject.packet.write(0, environment.mac.0).ok_or(DropReason::HelperFailed)?;
+        subject
+            .packet
+            .write(0, environment.mac)
+            .ok_or(DropReason::HelperFailed)?;
         return Ok(Verdict::Hairpin);
     }
     Ok(Verdict::Pass)

@@ -26,7 +26,10 @@ fn ipv4(subject: &mut Subject<'_>, ethernet: &Ethernet) -> Result<Verdict, DropR
     let environment = subject.lookup.environment;
     let ip = Ipv4::parse(&subject.packet)?;
     admit::destination(ethernet, &ip)?;
-    let internal = subject.lookup.internal(ip.destination).ok_or(DropReason::DestinationUnmapped)?;
+    let internal = subject
+        .lookup
+        .internal(ip.tail.destination)
+        .ok_or(DropReason::DestinationUnmapped)?;
     subject.internal = internal;
     admit::source_in(&ip, environment)?;
     let rewrite = translate(&subject.packet, &ip, Direction::Inbound, internal, |_| None)?;

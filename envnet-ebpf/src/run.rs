@@ -30,8 +30,15 @@ pub(crate) fn run(context: &TcContext, decide: impl FnOnce(&mut Subject<'_>) -> 
         count::dropped(0, Address::UNSPECIFIED, DropReason::UnknownInterface);
         return TC_ACT_SHOT;
     };
-    let lookup = Lookup { environment, mappings: &MappingsMap };
-    let mut subject = Subject { packet, lookup, internal: Address::UNSPECIFIED };
+    let lookup = Lookup {
+        environment: &environment,
+        mappings: &MappingsMap,
+    };
+    let mut subject = Subject {
+        packet,
+        lookup,
+        internal: Address::UNSPECIFIED,
+    };
     match decide(&mut subject).unwrap_or_else(Verdict::Drop) {
         Verdict::Pass => TC_ACT_OK,
         Verdict::Reply => redirect(interface, 0),
@@ -45,7 +52,10 @@ pub(crate) fn run(context: &TcContext, decide: impl FnOnce(&mut Subject<'_>) -> 
 }
 
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "the helper returns an action code, which the kernel reads as an int")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the helper returns an action code, which the kernel reads as an int"
+)]
 fn redirect(interface: u32, flags: u64) -> i32 {
     // SAFETY: the helper takes no pointer; it only notes where the packet goes when the program has ended.
     unsafe { bpf_redirect(interface, flags) as i32 }

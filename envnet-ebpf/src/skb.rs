@@ -5,6 +5,7 @@ use aya_ebpf::{
     bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
     programs::TcContext,
 };
+use bytemuck::Pod;
 use envnet_common::{
     Address,
     apply::Write,
@@ -45,7 +46,7 @@ impl Read for Packet<'_> {
     }
 
     #[inline(always)]
-    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+    fn read<T: Pod>(&self, offset: usize) -> Option<T> {
         self.context.load(offset).ok()
     }
 }
@@ -56,15 +57,19 @@ impl Read for Packet<'_> {
 /// layer header is not part of it.
 impl Write for Packet<'_> {
     #[inline(always)]
-    fn write<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()> {
-        self.context.store(offset, &bytes, 0).ok()
+    fn write<T: Pod>(&mut self, offset: usize, value: T) -> Option<()> {
+        self.context.store(offset, &value, 0).ok()
     }
 
     /// The flag for the pseudo header makes the kernel correct an unfinished checksum (`CHECKSUM_PARTIAL`, from guests
     /// and in segments to be split later) the other way round, as its field holds the pseudo header's sum only.
     #[inline(always)]
     fn correct_pseudo_header(&mut self, checksum: L4Checksum, old: Address, new: Address) -> Option<()> {
-        let zero = if checksum.zero_is_none { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
+        let zero = if checksum.zero_is_none {
+            u64::from(BPF_F_MARK_MANGLED_0)
+        } else {
+            0
+        };
         let flags = u64::from(BPF_F_PSEUDO_HDR) | zero | size_of::<Address>() as u64;
         let [old, new] = [old, new].map(|address| u64::from(u32::from_ne_bytes(address.0)));
         self.context.l4_csum_replace(checksum.offset, old, new, flags).ok()
@@ -73,6 +78,8 @@ impl Write for Packet<'_> {
     #[inline(always)]
     fn correct_covered(&mut self, checksum: usize, field: &WordEdit) -> Option<()> {
         let [old, new] = [field.old, field.new].map(|word| u64::from(u16::from_ne_bytes(word.0)));
-        self.context.l4_csum_replace(checksum, old, new, size_of::<u16>() as u64).ok()
+        self.context
+            .l4_csum_replace(checksum, old, new, size_of::<u16>() as u64)
+            .ok()
     }
 }
