@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::{
+    fcntl::{Flock, FlockArg},
     mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, setns, unshare},
     sys::statfs::{NSFS_MAGIC, statfs},
@@ -35,6 +36,10 @@ impl Netns {
 
     /// The namespace of that name; an error when there is none.
     pub fn open(name: &str) -> Result<Self> {
+        ensure!(
+            !name.is_empty() && !name.contains('/'),
+            "`{name}` is not the name of a network namespace; see `ip netns`"
+        );
         let path = path_of(name);
         let missing = || {
             format!(
@@ -146,9 +151,11 @@ fn path_of(name: &str) -> PathBuf {
     Path::new(DIRECTORY).join(name)
 }
 
-/// Makes `/run/netns` a shared mount, as `ip netns add` does, so that names propagate to other mount namespaces.
+/// Makes `/run/netns` a shared mount, as `ip netns add` does, so that names propagate to other mount namespaces. The lock
+/// is the one `ip` takes, so that two commands do not mount it over each other.
 fn prepare_directory() -> Result<()> {
     fs::create_dir_all(DIRECTORY)?;
+    let _lock = Flock::lock(File::open(DIRECTORY)?, FlockArg::LockExclusive).map_err(|(_, error)| error)?;
     let share = || {
         mount(
             None::<&str>,
