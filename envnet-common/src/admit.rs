@@ -33,11 +33,14 @@ pub fn destination(ethernet: &Ethernet, ip: &Ipv4) -> Result<(), DropReason> {
 }
 
 /// Sources that no packet from outside can have: internal, "this network" (0/8), loopback (127/8), multicast, and
-/// 240/4 with the broadcast address (RFC 1812, section 5.3.7).
+/// 240/4 with the broadcast address (RFC 1812, section 5.3.7); and the environment's own external addresses
+/// (section 5.3.8), which only a hairpin brings, in a frame that `gwE` itself has sent.
 #[inline(always)]
-pub fn source_in(ip: &Ipv4, environment: &Environment) -> Result<(), DropReason> {
-    let first = ip.tail.source.0[0];
-    if first == 0 || first == 127 || first >= 224 || environment.is_internal(ip.tail.source) {
+pub fn source_in(ethernet: &Ethernet, ip: &Ipv4, environment: &Environment) -> Result<(), DropReason> {
+    let source = ip.tail.source;
+    let first = source.0[0];
+    let spoofed = environment.is_external(source) && ethernet.source != environment.mac;
+    if first == 0 || first == 127 || first >= 224 || environment.is_internal(source) || spoofed {
         return Err(DropReason::SourceMartian);
     }
     Ok(())

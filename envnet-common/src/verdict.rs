@@ -66,8 +66,8 @@ drop_reasons! {
     DestinationNotUnicast = 8, "destination-not-unicast";
     /// No mapping for the external destination.
     DestinationUnmapped = 9, "destination-unmapped";
-    /// From outside, with a source address that cannot be there: internal, loopback, multicast, broadcast or zero
-    /// (RFC 1812, section 5.3.7).
+    /// From outside, with a source address that cannot be there: internal, loopback, multicast, broadcast or zero, or the
+    /// environment's own external ones (RFC 1812, sections 5.3.7 and 5.3.8).
     SourceMartian = 10, "source-martian";
     /// Leaving with an internal source that has no mapping.
     SourceUnmapped = 11, "source-unmapped";
@@ -85,6 +85,9 @@ drop_reasons! {
     IcmpRedirect = 17, "icmp-redirect";
     /// A frame for another machine's Ethernet address, seen because the interface is promiscuous or the bridge floods.
     OtherHost = 18, "other-host";
+    /// The host's copy of what a guest sent to everybody, or to the bridge itself. The host takes no part in an
+    /// environment, whatever its sysctls say.
+    HostBound = 19, "host-bound";
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! The programs that run in the kernel, on both directions of `gwE` in each router namespace.
+//! The programs that run in the kernel: on both directions of `gwE` in each router namespace, and behind `brE` in the host.
 //!
-//! These entry points only sequence: a direction decides ([`router_ingress`], [`router_egress`]), and [`run`] does what
+//! The entry points only sequence: a direction decides ([`router_ingress`], [`router_egress`]), and [`run`] does what
 //! they have in common. What may pass, what is written and where is in `envnet-common`.
 
 #![no_std]
@@ -22,7 +22,8 @@ mod router_ingress;
 mod run;
 mod skb;
 
-use aya_ebpf::{macros::classifier, programs::TcContext};
+use aya_ebpf::{bindings::TC_ACT_SHOT, macros::classifier, programs::TcContext};
+use envnet_common::{Address, DropReason};
 
 /// TC ingress of `gwE`: from outside to the router.
 #[classifier]
@@ -34,6 +35,14 @@ fn router_ingress(context: TcContext) -> i32 {
 #[classifier]
 fn router_egress(context: TcContext) -> i32 {
     run::run(&context, router_egress::decide)
+}
+
+/// TC ingress of `brE` in the host: from the guests to the host itself, which must hear nothing. The host may route,
+/// proxy ARP and accept router advertisements; frames between the bridge's ports do not come this way.
+#[classifier]
+fn bridge_ingress(_context: TcContext) -> i32 {
+    count::dropped(0, Address::UNSPECIFIED, DropReason::HostBound);
+    TC_ACT_SHOT
 }
 
 #[cfg(not(test))]

@@ -31,7 +31,7 @@ fn ipv4(subject: &mut Subject<'_>, ethernet: &Ethernet) -> Result<Verdict, DropR
         .internal(ip.tail.destination)
         .ok_or(DropReason::DestinationUnmapped)?;
     subject.internal = internal;
-    admit::source_in(&ip, environment)?;
+    admit::source_in(ethernet, &ip, environment)?;
     let rewrite = translate(&subject.packet, &ip, Direction::Inbound, internal, |_| None)?;
     apply(&mut subject.packet, &rewrite)?;
     count::inbound(environment.number, internal, subject.packet.size());

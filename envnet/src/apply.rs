@@ -133,18 +133,15 @@ impl<'a> Applier<'a> {
             }
             Action::SetLink { place, name, new, .. } => self.set_link(environment, *place, name, new).await?,
             Action::SetSysctl { sysctl, .. } => {
-                let netns = match sysctl.place {
-                    Place::Host => self.host.clone(),
-                    Place::Router => self.router(environment)?.0.clone(),
-                };
+                let netns = self.netns(environment, sysctl.place)?;
                 sysctl::write(&netns, &sysctl.key, &sysctl.value)?;
             }
             Action::InsertEnvironment { index, new, .. } => self.tables()?.environments.insert(index, new, 0)?,
             Action::RemoveEnvironment { index } => self.tables()?.remove_environment(*index, environment)?,
             Action::InsertMapping { key, new, .. } => self.tables()?.insert_mapping(*key, *new)?,
             Action::RemoveMappings(keys) => self.tables()?.remove_mappings(keys)?,
-            Action::AttachPrograms { gateway } => self.attach_programs(environment, gateway).await?,
-            Action::UnpinLinks { .. } => programs::unpin_links(self.instance, environment)?,
+            Action::AttachPrograms { place, link } => self.attach_programs(environment, *place, link).await?,
+            Action::UnpinLinks { place, .. } => programs::unpin_links(self.instance, *place, environment)?,
             Action::AddAddress { link, address } => {
                 let (netlink, link) = self.in_router(environment, link).await?;
                 netlink.add_address(link.index, *address).await?;
@@ -240,18 +237,16 @@ impl<'a> Applier<'a> {
         }
     }
 
-    async fn attach_programs(&mut self, environment: u32, gateway: &str) -> Result<()> {
+    async fn attach_programs(&mut self, environment: u32, place: Place, link: &str) -> Result<()> {
         let hook = self.hook;
-        let (netns, netlink) = self.router(environment)?.clone();
-        self.programs()?.attach(&netns, environment, hook)?;
+        let netns = self.netns(environment, place)?;
+        self.programs()?.attach(&netns, place, environment, hook)?;
         // What was attached the other way is only let go once the new way is at work.
         match hook {
-            Hook::Clsact => programs::unpin_links(self.instance, environment),
+            Hook::Clsact => programs::unpin_links(self.instance, place, environment),
             Hook::Tcx => {
-                let link = netlink
-                    .link(gateway)
-                    .await?
-                    .with_context(|| format!("{gateway} is gone"))?;
+                let netlink = self.netlink(environment, place)?.clone();
+                let link = netlink.link(link).await?.with_context(|| format!("{link} is gone"))?;
                 match netlink.filter_programs(link.index).await?.len() {
                     0 => Ok(()),
                     _ => netlink.delete_clsact(link.index).await,
@@ -299,6 +294,13 @@ impl<'a> Applier<'a> {
                 Attribute::Owner(..) => message,
             })
             .await
+    }
+
+    fn netns(&mut self, environment: u32, place: Place) -> Result<Netns> {
+        match place {
+            Place::Host => Ok(self.host.clone()),
+            Place::Router => Ok(self.router(environment)?.0.clone()),
+        }
     }
 
     fn netlink(&mut self, environment: u32, place: Place) -> Result<&Netlink> {

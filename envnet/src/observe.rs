@@ -38,6 +38,8 @@ pub struct Observed {
     pub ipv6: bool,
     /// The router namespaces by environment.
     pub routers: BTreeMap<u32, Router>,
+    /// What is attached to the environments' bridges.
+    pub bridges: BTreeMap<u32, Attached>,
     /// Namespaces with a name that envnet uses for an environment but without its mark.
     pub foreign_namespaces: BTreeSet<String>,
     /// Whether this build's programs are loaded and pinned.
@@ -89,6 +91,18 @@ pub async fn observe(
             None => drop(foreign_namespaces.insert(name)),
         }
     }
+    let mut bridges = BTreeMap::new();
+    for (number, bridge) in links
+        .values()
+        .filter_map(|link| Some((instance.environment_of_alias(&link.alias)?, link)))
+    {
+        if let Some(programs) = &programs
+            && bridge.name == names::bridge(number)
+        {
+            let filters = netlink.filter_programs(bridge.index).await?;
+            bridges.insert(number, programs.attached(host, Place::Host, number, hook, &filters)?);
+        }
+    }
     let keys: Vec<&str> = wanted
         .values()
         .flat_map(|environment| sysctl_keys(environment, Place::Host))
@@ -112,6 +126,7 @@ pub async fn observe(
         sysctls: sysctls(host, &keys)?,
         ipv6: Path::new("/proc/sys/net/ipv6").exists(),
         routers,
+        bridges,
         foreign_namespaces,
         programs_loaded: programs.is_some(),
         environments,
@@ -154,7 +169,7 @@ async fn router(
     let attached = match (programs, links.get(&names::gateway(number))) {
         (Some(programs), Some(gateway)) => {
             let filters = netlink.filter_programs(gateway.index).await?;
-            programs.attached(&netns, number, hook, &filters)?
+            programs.attached(&netns, Place::Router, number, hook, &filters)?
         }
         _ => Attached::Other,
     };

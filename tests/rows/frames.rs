@@ -103,6 +103,10 @@ fn sources_that_cannot_be() {
         "224.0.0.1",
         "240.0.0.1",
         "255.255.255.255",
+        // The environment's own, mapped or not, from somebody outside.
+        "172.16.1.2",
+        "172.16.1.3",
+        "172.16.1.200",
     ];
     let mut rows: Vec<Row> = martians
         .iter()

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use aya::{
-    Ebpf, EbpfLoader,
+    EbpfLoader,
     maps::{Array, HashMap, Map, MapData, PerCpuHashMap},
     programs::{
         LinkOrder, SchedClassifier, TcAttachType,
@@ -27,6 +27,7 @@ use envnet_common::{
 use super::{bpffs, netns::Netns};
 use crate::{
     EBPF_OBJECT,
+    desired::Place,
     names::{self, Instance},
 };
 
@@ -51,32 +52,49 @@ fn has_tcx() -> bool {
     KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0))
 }
 
-/// The two sides of `gwE` with their programs.
-const SIDES: [(Side, TcAttachType); 2] = [
-    (Side::Ingress, TcAttachType::Ingress),
-    (Side::Egress, TcAttachType::Egress),
-];
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
-    Ingress,
-    Egress,
+/// Where one of the programs runs.
+struct Role {
+    program: &'static str,
+    place: Place,
+    direction: TcAttachType,
 }
 
-impl Side {
-    fn program(self) -> &'static str {
-        match self {
-            Self::Ingress => "router_ingress",
-            Self::Egress => "router_egress",
-        }
-    }
+const ROLES: [Role; 3] = [
+    Role {
+        program: "router_ingress",
+        place: Place::Router,
+        direction: TcAttachType::Ingress,
+    },
+    Role {
+        program: "router_egress",
+        place: Place::Router,
+        direction: TcAttachType::Egress,
+    },
+    Role {
+        program: "bridge_ingress",
+        place: Place::Host,
+        direction: TcAttachType::Ingress,
+    },
+];
 
-    fn link(self, environment: u32) -> String {
-        let side = match self {
-            Self::Ingress => "ingress",
-            Self::Egress => "egress",
+impl Role {
+    /// Name of the pin of its tcx link; dots are not allowed in it.
+    fn pin(&self, environment: u32) -> String {
+        let direction = if self.direction == TcAttachType::Egress {
+            "egress"
+        } else {
+            "ingress"
         };
-        format!("{}-{side}", names::gateway(environment))
+        format!("{}-{direction}", attach_link(self.place, environment))
+    }
+}
+
+/// The link in each namespace that programs run on: `gwE` in the router, `brE` in the host.
+#[must_use]
+pub fn attach_link(place: Place, environment: u32) -> String {
+    match place {
+        Place::Host => names::bridge(environment),
+        Place::Router => names::gateway(environment),
     }
 }
 
@@ -91,11 +109,11 @@ const FILTER: NlOptions = NlOptions {
 #[derive(Debug)]
 pub struct Programs {
     directory: PathBuf,
-    ingress: SchedClassifier,
-    egress: SchedClassifier,
+    /// In the order of [`ROLES`].
+    classifiers: [SchedClassifier; ROLES.len()],
 }
 
-/// What is attached to a `gwE`.
+/// What is attached to a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attached {
     /// Exactly this build's programs, once each.
@@ -109,14 +127,16 @@ impl Programs {
     pub fn open(instance: &Instance) -> Result<Option<Self>> {
         let directory = bpffs::directory(instance);
         let pins = programs_directory(&directory);
-        if !SIDES.iter().all(|(side, _)| pins.join(side.program()).exists()) {
+        if !ROLES.iter().all(|role| pins.join(role.program).exists()) {
             return Ok(None);
         }
-        let open =
-            |side: Side| SchedClassifier::from_pin(pins.join(side.program())).context("cannot open a pinned program");
+        let open = |role: &Role| {
+            SchedClassifier::from_pin(pins.join(role.program))
+                .with_context(|| format!("cannot open the pinned program {}", role.program))
+        };
+        let [ingress, egress, bridge] = &ROLES;
         Ok(Some(Self {
-            ingress: open(Side::Ingress)?,
-            egress: open(Side::Egress)?,
+            classifiers: [open(ingress)?, open(egress)?, open(bridge)?],
             directory,
         }))
     }
@@ -135,14 +155,17 @@ impl Programs {
             loader.map_pin_path(name, maps_directory.join(name));
         }
         let mut object = loader.load(EBPF_OBJECT).context("the kernel refused envnet's maps")?;
-        for (side, _) in SIDES {
-            let program = classifier(&mut object, side)?;
+        for Role { program: name, .. } in &ROLES {
+            let program = object
+                .program_mut(name)
+                .with_context(|| format!("no program {name} in the object"))?;
+            let program: &mut SchedClassifier = program.try_into()?;
             program
                 .load()
-                .with_context(|| format!("the kernel refused the program {}", side.program()))?;
-            let pin = pins.join(side.program());
+                .with_context(|| format!("the kernel refused the program {name}"))?;
+            let pin = pins.join(name);
             if pin.exists() {
-                // Half of a pair: left over from a crash.
+                // Some of the programs: left over from a crash.
                 fs::remove_file(&pin).with_context(|| format!("cannot remove {}", pin.display()))?;
             }
             program
@@ -178,81 +201,94 @@ impl Programs {
         Ok(())
     }
 
-    /// What is attached to the environment's `gwE`, which must exist.
+    /// What is attached to the environment's link in one namespace, which must exist.
     ///
     /// `filters` are the numbers of the programs that clsact filters on it run.
-    pub fn attached(&self, router: &Netns, environment: u32, hook: Hook, filters: &[u32]) -> Result<Attached> {
-        let gateway = names::gateway(environment);
+    pub fn attached(
+        &self,
+        netns: &Netns,
+        place: Place,
+        environment: u32,
+        hook: Hook,
+        filters: &[u32],
+    ) -> Result<Attached> {
+        let link = attach_link(place, environment);
         let mut filters = filters.to_vec();
-        filters.sort_unstable();
-        for (side, direction) in SIDES {
-            let own = self.program(side).info().context("cannot ask about a program")?.id();
+        for (role, program) in ROLES
+            .iter()
+            .zip(&self.classifiers)
+            .filter(|(role, _)| role.place == place)
+        {
+            let own = program.info().context("cannot ask about a program")?.id();
             let tcx: Vec<u32> = if has_tcx() {
-                let (_, programs) = router
-                    .run(|| SchedClassifier::query_tcx(&gateway, direction))?
-                    .with_context(|| format!("cannot list the programs of {gateway}"))?;
+                let (_, programs) = netns
+                    .run(|| SchedClassifier::query_tcx(&link, role.direction))?
+                    .with_context(|| format!("cannot list the programs of {link}"))?;
                 programs.iter().map(aya::programs::ProgramInfo::id).collect()
             } else {
                 Vec::new()
             };
             let right = match hook {
-                Hook::Tcx => tcx == [own] && self.link_pin(side, environment).exists() && filters.is_empty(),
-                Hook::Clsact => tcx.is_empty() && filters.len() == SIDES.len() && filters.binary_search(&own).is_ok(),
+                Hook::Tcx => tcx == [own] && self.link_pin(role, environment).exists(),
+                Hook::Clsact => {
+                    let filter = filters.iter().position(|filter| *filter == own);
+                    tcx.is_empty() && filter.map(|filter| filters.swap_remove(filter)).is_some()
+                }
             };
             if !right {
                 return Ok(Attached::Other);
             }
         }
-        Ok(Attached::Current)
+        Ok(if filters.is_empty() {
+            Attached::Current
+        } else {
+            Attached::Other
+        })
     }
 
-    /// Attaches the programs to `gwE`. Programs that are there already are replaced atomically where the kernel can.
+    /// Attaches the programs to the environment's link in one namespace. Programs that are there already are replaced
+    /// atomically where the kernel can.
     ///
     /// Programs attached the other way have to be removed afterwards: [`unpin_links`] for tcx,
     /// [`Netlink::delete_clsact`](super::netlink::Netlink::delete_clsact) for filters. Until then the kernel runs only the
     /// tcx ones, because they never answer `TCX_NEXT`.
-    pub fn attach(&mut self, router: &Netns, environment: u32, hook: Hook) -> Result<()> {
-        let gateway = names::gateway(environment);
-        for (side, direction) in SIDES {
-            let pin = self.link_pin(side, environment);
-            let program = self.program_mut(side);
+    pub fn attach(&mut self, netns: &Netns, place: Place, environment: u32, hook: Hook) -> Result<()> {
+        let link = attach_link(place, environment);
+        let links = self.directory.join("links");
+        for (role, program) in ROLES
+            .iter()
+            .zip(&mut self.classifiers)
+            .filter(|(role, _)| role.place == place)
+        {
             match hook {
-                Hook::Tcx => attach_tcx(program, router, &gateway, direction, &pin),
-                Hook::Clsact => attach_clsact(program, router, &gateway, direction),
+                Hook::Tcx => attach_tcx(
+                    program,
+                    netns,
+                    &link,
+                    role.direction,
+                    &links.join(role.pin(environment)),
+                ),
+                Hook::Clsact => attach_clsact(program, netns, &link, role.direction),
             }
-            .with_context(|| format!("cannot attach {} to {gateway}", side.program()))?;
+            .with_context(|| format!("cannot attach {} to {link}", role.program))?;
         }
         Ok(())
     }
 
-    fn program(&self, side: Side) -> &SchedClassifier {
-        match side {
-            Side::Ingress => &self.ingress,
-            Side::Egress => &self.egress,
-        }
+    fn link_pin(&self, role: &Role, environment: u32) -> PathBuf {
+        self.directory.join("links").join(role.pin(environment))
     }
 
-    fn program_mut(&mut self, side: Side) -> &mut SchedClassifier {
-        match side {
-            Side::Ingress => &mut self.ingress,
-            Side::Egress => &mut self.egress,
-        }
-    }
-
-    fn link_pin(&self, side: Side, environment: u32) -> PathBuf {
-        self.directory.join("links").join(side.link(environment))
-    }
-
-    /// Number of the ingress program, by which its log is found.
+    /// Number of a program by which the log of all of them is found.
     pub fn log_source(&self) -> Result<u32> {
-        Ok(self.ingress.info().context("cannot ask about a program")?.id())
+        Ok(self.classifiers[0].info().context("cannot ask about a program")?.id())
     }
 }
 
-/// Removes the pins of an environment's tcx links; with its last pin, a link is gone.
-pub fn unpin_links(instance: &Instance, environment: u32) -> Result<()> {
-    for (side, _) in SIDES {
-        let pin = bpffs::directory(instance).join("links").join(side.link(environment));
+/// Removes the pins of the tcx links on one link of an environment; with its last pin, a tcx link is gone.
+pub fn unpin_links(instance: &Instance, place: Place, environment: u32) -> Result<()> {
+    for role in ROLES.iter().filter(|role| role.place == place) {
+        let pin = bpffs::directory(instance).join("links").join(role.pin(environment));
         match fs::remove_file(&pin) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("cannot remove {}", pin.display()));
@@ -265,8 +301,8 @@ pub fn unpin_links(instance: &Instance, environment: u32) -> Result<()> {
 
 fn attach_tcx(
     program: &mut SchedClassifier,
-    router: &Netns,
-    gateway: &str,
+    netns: &Netns,
+    interface: &str,
     direction: TcAttachType,
     pin: &Path,
 ) -> Result<()> {
@@ -275,7 +311,7 @@ fn attach_tcx(
         // A link whose interface is gone cannot be updated (ENOLINK); a new one takes its place.
         if let Ok(id) = program.attach_to_link(link) {
             drop(program.take_link(id)?);
-            let (_, attached) = router.run(|| SchedClassifier::query_tcx(gateway, direction))??;
+            let (_, attached) = netns.run(|| SchedClassifier::query_tcx(interface, direction))??;
             let own = program.info()?.id();
             if attached.iter().any(|info| info.id() == own) {
                 return Ok(());
@@ -284,35 +320,28 @@ fn attach_tcx(
         fs::remove_file(pin)?;
     }
     let options = TcAttachOptions::TcxOrder(LinkOrder::default());
-    let id = router.run(|| program.attach_with_options(gateway, direction, options))??;
+    let id = netns.run(|| program.attach_with_options(interface, direction, options))??;
     let link: FdLink = program.take_link(id)?.try_into()?;
     link.pin(pin)?;
     Ok(())
 }
 
-fn attach_clsact(program: &mut SchedClassifier, router: &Netns, gateway: &str, direction: TcAttachType) -> Result<()> {
-    router.run(|| -> Result<()> {
-        match tc::qdisc_add_clsact(gateway) {
+fn attach_clsact(program: &mut SchedClassifier, netns: &Netns, interface: &str, direction: TcAttachType) -> Result<()> {
+    netns.run(|| -> Result<()> {
+        match tc::qdisc_add_clsact(interface) {
             Err(tc::TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
             other => other?,
         }
         // Setting a filter with the same priority and handle replaces the one that is there in one step.
-        let existing = SchedClassifierLink::attached(gateway, direction, FILTER.priority, FILTER.handle, None)?;
+        let existing = SchedClassifierLink::attached(interface, direction, FILTER.priority, FILTER.handle, None)?;
         let id = match program.attach_to_link(existing) {
             Ok(id) => id,
-            Err(_) => program.attach_with_options(gateway, direction, TcAttachOptions::Netlink(FILTER))?,
+            Err(_) => program.attach_with_options(interface, direction, TcAttachOptions::Netlink(FILTER))?,
         };
         // Dropping the link would take the filter away; it is meant to stay until the interface goes.
         std::mem::forget(program.take_link(id)?);
         Ok(())
     })?
-}
-
-fn classifier(object: &mut Ebpf, side: Side) -> Result<&mut SchedClassifier> {
-    let program = object
-        .program_mut(side.program())
-        .with_context(|| format!("no program {}", side.program()))?;
-    Ok(program.try_into()?)
 }
 
 fn maps_directory(directory: &Path) -> PathBuf {

@@ -93,15 +93,19 @@ pub enum Action {
     },
     /// Remove mappings.
     RemoveMappings(Vec<MappingKey>),
-    /// Attach the programs to `gwE`, replacing what is there.
+    /// Attach the programs to `gwE` or `brE`, replacing what is there.
     AttachPrograms {
-        /// Name of `gwE`.
-        gateway: String,
+        /// Where.
+        place: Place,
+        /// Name of the link.
+        link: String,
     },
     /// Forget the pins of the programs' links.
     UnpinLinks {
-        /// Name of `gwE`.
-        gateway: String,
+        /// Where.
+        place: Place,
+        /// Name of the link.
+        link: String,
     },
     /// Give the router an address.
     AddAddress {
@@ -184,8 +188,9 @@ impl Change {
                 new: *old,
                 old: Some(*new),
             },
-            Action::AttachPrograms { gateway } => Action::UnpinLinks {
-                gateway: gateway.clone(),
+            Action::AttachPrograms { place, link } => Action::UnpinLinks {
+                place: *place,
+                link: link.clone(),
             },
             Action::AddAddress { link, address } => Action::DeleteAddress {
                 link: link.clone(),
@@ -272,8 +277,8 @@ impl fmt::Display for Change {
                 f.write_str("- mapping")?;
                 keys.iter().try_for_each(|key| write!(f, " {}", key.internal))
             }
-            Action::AttachPrograms { gateway } => write!(f, "+ programs on {gateway}"),
-            Action::UnpinLinks { gateway } => write!(f, "- programs on {gateway}"),
+            Action::AttachPrograms { place, link } => write!(f, "+ programs on {}", Located(*place, link)),
+            Action::UnpinLinks { place, link } => write!(f, "- programs on {}", Located(*place, link)),
             Action::AddAddress { link, address } => write!(f, "+ address {address} on {link} in the router"),
             Action::DeleteAddress { link, address } => write!(f, "- address {address} on {link} in the router"),
             Action::AddRoute(route) => write!(f, "+ route {route} in the router"),

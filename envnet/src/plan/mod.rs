@@ -16,7 +16,7 @@ use crate::{
     desired::{self, Environment, Link, LinkKind, Place},
     kernel::{
         netlink::{self, Kind},
-        programs::Attached,
+        programs::{Attached, attach_link},
     },
     names::{self, Instance},
     observe::{Observed, Router},
@@ -320,11 +320,14 @@ impl<'a> EnvironmentPlan<'a> {
     }
 
     fn programs(&mut self) {
-        let gateway = names::gateway(self.wanted.number);
-        let new = self.made.contains(&(Place::Router, gateway.as_str()));
-        let current = self.router.is_some_and(|router| router.attached == Attached::Current);
-        if new || !current || !self.observed.programs_loaded {
-            self.push(Action::AttachPrograms { gateway });
+        let router = self.router.map(|router| router.attached);
+        let bridge = self.observed.bridges.get(&self.wanted.number).copied();
+        for (place, attached) in [(Place::Router, router), (Place::Host, bridge)] {
+            let link = attach_link(place, self.wanted.number);
+            let new = self.made.contains(&(place, link.as_str()));
+            if new || attached != Some(Attached::Current) || !self.observed.programs_loaded {
+                self.push(Action::AttachPrograms { place, link });
+            }
         }
     }
 

@@ -65,9 +65,6 @@ pub fn remove_environment(number: u32, observed: &Observed, instance: &Instance)
             name: gateway.clone(),
         });
     }
-    if observed.pinned {
-        actions.push(Action::UnpinLinks { gateway });
-    }
     let bridge = names::bridge(number);
     actions.extend(
         own.iter()
@@ -76,6 +73,16 @@ pub fn remove_environment(number: u32, observed: &Observed, instance: &Instance)
     );
     if own.contains(bridge.as_str()) {
         actions.push(host(&bridge));
+    }
+    if observed.pinned {
+        actions.push(Action::UnpinLinks {
+            place: Place::Router,
+            link: gateway,
+        });
+        actions.push(Action::UnpinLinks {
+            place: Place::Host,
+            link: bridge,
+        });
     }
     if router.is_some() {
         actions.push(Action::DeleteNamespace {

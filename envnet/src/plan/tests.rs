@@ -66,6 +66,7 @@ impl Model {
                 sysctls: BTreeMap::new(),
                 ipv6: true,
                 routers: BTreeMap::new(),
+                bridges: BTreeMap::new(),
                 foreign_namespaces: BTreeSet::new(),
                 programs_loaded: false,
                 environments: BTreeMap::new(),
@@ -144,6 +145,9 @@ impl Model {
                     router.addresses.retain(|(link, _)| *link != name);
                     router.routes.retain(|(_, link)| *link != name);
                 }
+                if name == names::bridge(environment) {
+                    self.observed.bridges.remove(&environment);
+                }
                 // Ports and other ends go with a link.
                 let ports = self.observed.links.values_mut();
                 ports
@@ -160,6 +164,12 @@ impl Model {
                 }
             }
             Action::SetLink { place, name, new, .. } => {
+                if name == names::bridge(environment) && new == Attribute::Up(true) {
+                    assert!(
+                        self.observed.bridges.contains_key(&environment),
+                        "the host hears guests before the program is on"
+                    );
+                }
                 let gateway = place == Place::Router && name == names::gateway(environment);
                 if gateway && new == Attribute::Up(true) {
                     let router = self.router(environment);
@@ -198,11 +208,16 @@ impl Model {
             }
             Action::InsertMapping { key, new, .. } => drop(self.observed.mappings.insert(key, new)),
             Action::RemoveMappings(keys) => self.observed.mappings.retain(|key, _| !keys.contains(key)),
-            Action::AttachPrograms { gateway } => {
+            Action::AttachPrograms { place, link } => {
                 assert!(self.observed.programs_loaded);
-                let router = self.router(environment);
-                assert!(router.links.contains_key(&gateway), "nothing to attach to");
-                router.attached = Attached::Current;
+                assert!(
+                    self.links(environment, place).contains_key(&link),
+                    "nothing to attach to"
+                );
+                match place {
+                    Place::Host => drop(self.observed.bridges.insert(environment, Attached::Current)),
+                    Place::Router => self.router(environment).attached = Attached::Current,
+                }
             }
             Action::UnpinLinks { .. } => {}
             Action::AddAddress { link, address } => {
@@ -349,6 +364,7 @@ fn damage_is_repaired() {
     let damages: [Damage; 9] = [
         ("bridge deleted", |model| {
             model.observed.links.remove("br1");
+            model.observed.bridges.clear();
             model.observed.links.values_mut().for_each(|link| link.master = None);
         }),
         ("namespace deleted", |model| {
