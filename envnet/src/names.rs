@@ -10,6 +10,10 @@ pub const ROUTER_INSIDE_MAC: Mac = Mac([0x02, 0x65, 0x6e, 0x76, 0x00, 0x01]);
 /// indices are otherwise handed out per namespace and would all be alike. Far above what a namespace uses by itself.
 pub const GATEWAY_INDEX_BASE: u32 = 0x0010_0000;
 
+/// The link group of every link envnet makes by netlink: the one mark that the kernel takes at creation. It tells a link
+/// that a crash left without ifalias from a foreign one.
+pub const LINK_GROUP: u32 = 0x656e;
+
 /// Which namespace an invocation manages as the host. Everything it makes is marked with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Instance {
@@ -64,9 +68,23 @@ impl Instance {
         }
     }
 
-    /// The environment an ifalias stands for, if this instance wrote it.
+    /// The environment a link of the managed namespace was made for, if it was made by this instance.
     #[must_use]
-    pub fn environment_of_alias(&self, alias: &str) -> Option<u32> {
+    pub fn owner(&self, name: &str, alias: &str, group: u32) -> Option<u32> {
+        if !alias.is_empty() || group != LINK_GROUP {
+            return self.environment_of_alias(alias);
+        }
+        let number = name.trim_start_matches(|c: char| c != '-' && !c.is_ascii_digit());
+        let number = number
+            .rsplit_once(|c: char| !c.is_ascii_digit())
+            .map_or(number, |(_, number)| number);
+        number
+            .parse()
+            .ok()
+            .filter(|number| links_of(*number).iter().any(|link| link == name))
+    }
+
+    fn environment_of_alias(&self, alias: &str) -> Option<u32> {
         alias.strip_prefix(&self.alias_prefix())?.parse().ok()
     }
 }
@@ -166,6 +184,18 @@ mod tests {
             Instance::Named("lab".into()).environment_of_alias(&Instance::Host.alias(1)),
             None
         );
+    }
+
+    #[test]
+    fn a_link_without_alias_is_owned_by_its_group_and_name() {
+        for name in links_of(12) {
+            assert_eq!(Instance::Host.owner(&name, "", LINK_GROUP), Some(12), "{name}");
+            assert_eq!(Instance::Host.owner(&name, "", 0), None, "{name}");
+            assert_eq!(Instance::Host.owner(&name, "somebody's", LINK_GROUP), None, "{name}");
+        }
+        for name in ["eth0", "br", "br012", "xbr12", "peer1-br", "vm12.3"] {
+            assert_eq!(Instance::Host.owner(name, "", LINK_GROUP), None, "{name}");
+        }
     }
 
     #[test]

@@ -92,10 +92,7 @@ pub async fn observe(
         }
     }
     let mut bridges = BTreeMap::new();
-    for (number, bridge) in links
-        .values()
-        .filter_map(|link| Some((instance.environment_of_alias(&link.alias)?, link)))
-    {
+    for (number, bridge) in links.values().filter_map(|link| Some((link.owner(instance)?, link))) {
         if let Some(programs) = &programs
             && bridge.name == names::bridge(number)
         {

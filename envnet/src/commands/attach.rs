@@ -3,13 +3,13 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::{config, count, session::Session};
+use super::{config, count, lock::Lock, session::Session};
 use crate::{apply::Applier, cli::Cli, plan};
 
 pub(super) async fn run(cli: &Cli) -> Result<()> {
     let config = config(cli)?;
     let session = Session::open(cli)?;
-    let _lock = session.lock()?;
+    let _lock = Lock::take()?;
     let (wanted, observed) = session.survey(&config).await?;
     let changes = plan::attach(&wanted, &observed, &session.instance)?;
     if !changes.is_empty() {

@@ -3,12 +3,12 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::{count, session::Session};
+use super::{count, lock::Lock, session::Session};
 use crate::{apply::Applier, cli::Cli, plan};
 
 pub(super) async fn run(cli: &Cli) -> Result<()> {
     let session = Session::open(cli)?;
-    let _lock = session.lock()?;
+    let _lock = Lock::take()?;
     let observed = session.observe().await?;
     let changes = plan::detach(&observed, &session.instance);
     Applier::new(&session.host, &session.instance, session.hook)?

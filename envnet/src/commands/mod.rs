@@ -3,6 +3,7 @@
 mod attach;
 mod check;
 mod detach;
+mod lock;
 mod plan;
 mod session;
 mod status;

@@ -1,14 +1,8 @@
 //! What every command that looks at the kernel does first: privileges, namespace, lock, survey.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    os::{linux::net::SocketAddrExt as _, unix::net},
-    thread,
-    time::{Duration, Instant},
-};
+use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::{
     cli::Cli,
@@ -27,9 +21,6 @@ pub(super) struct Session {
     pub(super) hook: Hook,
 }
 
-/// Held while a command changes things; released by the kernel however the command ends.
-pub(super) struct Lock(#[expect(dead_code, reason = "held, never used")] net::UnixListener);
-
 impl Session {
     pub(super) fn open(cli: &Cli) -> Result<Self> {
         host::check_privileges()?;
@@ -46,29 +37,6 @@ impl Session {
         })
     }
 
-    /// Waits until no other command changes this host.
-    ///
-    /// The lock is an abstract socket in the managed namespace: one per host, no file, gone with the process.
-    pub(super) fn lock(&self) -> Result<Lock> {
-        const PATIENCE: Duration = Duration::from_secs(30);
-        let address = net::SocketAddr::from_abstract_name("envnet")?;
-        let start = Instant::now();
-        loop {
-            match self.host.run(|| net::UnixListener::bind_addr(&address))? {
-                Ok(listener) => return Ok(Lock(listener)),
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < PATIENCE => {
-                    thread::sleep(Duration::from_millis(50));
-                }
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                    bail!(
-                        "another envnet command has been changing this host for {PATIENCE:?}; wait for it and run this again"
-                    )
-                }
-                Err(error) => return Err(error).context("cannot take the lock"),
-            }
-        }
-    }
-
     /// Says what a configuration wants of this host, and what is there.
     pub(super) async fn survey(&self, config: &Config) -> Result<(BTreeMap<u32, Environment>, Observed)> {
         let netlink = Netlink::open(&self.host)?;
@@ -76,7 +44,7 @@ impl Session {
         let own = |index: u32| {
             links
                 .iter()
-                .any(|link| link.index == index && self.instance.environment_of_alias(&link.alias).is_some())
+                .any(|link| link.index == index && link.owner(&self.instance).is_some())
         };
         let name = |index: u32| {
             links

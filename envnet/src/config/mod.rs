@@ -1,6 +1,6 @@
 //! What the user wrote: `envnet.toml`, parsed and checked.
 //!
-//! [`file`] is the file as it stands, with the position of every value; [`Config`] is what is left once everything that
+//! [`mod@file`] is the file as it stands, with the position of every value; [`Config`] is what is left once everything that
 //! can be wrong without looking at the kernel has been ruled out. The checks themselves are in [`check`].
 
 mod check;

@@ -30,6 +30,7 @@ use rtnetlink::{
 use tokio::runtime;
 
 use super::netns::Netns;
+use crate::names::{Instance, LINK_GROUP};
 
 /// A connection to one namespace's routing netlink.
 #[derive(Clone, Debug)]
@@ -54,6 +55,16 @@ pub struct Link {
     pub up: bool,
     /// The ifalias; empty when there is none.
     pub alias: String,
+    /// The link group; 0 when nobody set one.
+    pub group: u32,
+}
+
+impl Link {
+    /// The environment the link was made for, if it was made by that instance.
+    #[must_use]
+    pub fn owner(&self, instance: &Instance) -> Option<u32> {
+        instance.owner(&self.name, &self.alias, self.group)
+    }
 }
 
 /// What a link is, as far as envnet cares.
@@ -245,6 +256,7 @@ impl Netlink {
                 let peer = LinkUnspec::new_with_name(peer)
                     .address(peer_mac.0.to_vec())
                     .mtu(mtu)
+                    .link_group(LINK_GROUP)
                     .setns_by_fd(netns.as_fd().as_raw_fd())
                     .build();
                 LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Veth)
@@ -252,7 +264,12 @@ impl Netlink {
                     .index(*index)
             }
         };
-        let message = builder.name(name).address(mac.0.to_vec()).mtu(mtu).build();
+        let message = builder
+            .name(name)
+            .address(mac.0.to_vec())
+            .mtu(mtu)
+            .link_group(LINK_GROUP)
+            .build();
         self.0
             .link()
             .add(message)
@@ -337,6 +354,7 @@ fn link(message: &LinkMessage) -> Link {
         master: None,
         up: message.header.flags.contains(LinkFlags::Up),
         alias: String::new(),
+        group: 0,
     };
     let (mut kind, mut data, mut parent) = (None, None, 0);
     for attribute in &message.attributes {
@@ -344,6 +362,7 @@ fn link(message: &LinkMessage) -> Link {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::IfAlias(alias) => link.alias.clone_from(alias),
             LinkAttribute::Address(bytes) => link.mac = <[u8; 6]>::try_from(&bytes[..]).map_or(Mac::default(), Mac),
+            LinkAttribute::Group(group) => link.group = *group,
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Controller(index) if *index != 0 => link.master = Some(*index),
             LinkAttribute::Link(index) => parent = *index,

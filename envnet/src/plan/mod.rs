@@ -176,7 +176,7 @@ impl<'a> EnvironmentPlan<'a> {
         }
         let present = self.present(wanted.place, &wanted.name);
         if let Some(present) = present {
-            if wanted.place == Place::Host && !self.owned(wanted, present) {
+            if wanted.place == Place::Host && present.owner(self.instance) != Some(self.wanted.number) {
                 return Err(Conflict::Link {
                     name: wanted.name.clone(),
                     environment: self.wanted.number,
@@ -215,13 +215,6 @@ impl<'a> EnvironmentPlan<'a> {
         }
         self.made.insert((wanted.place, &wanted.name));
         self.push(Action::CreateLink(wanted.clone()));
-    }
-
-    /// Whether a link of the host is this environment's. One without alias but with the Ethernet address that only envnet
-    /// gives is, too: a crash between creating and marking it.
-    fn owned(&self, wanted: &Link, present: &netlink::Link) -> bool {
-        self.instance.environment_of_alias(&present.alias) == Some(self.wanted.number)
-            || (present.alias.is_empty() && wanted.mac == Some(present.mac))
     }
 
     /// Whether a present link can become the wanted one without being made anew.
@@ -412,7 +405,7 @@ impl<'a> EnvironmentPlan<'a> {
             .observed
             .links
             .values()
-            .filter(|link| self.instance.environment_of_alias(&link.alias) == Some(number) && !wanted(&link.name))
+            .filter(|link| link.owner(self.instance) == Some(number) && !wanted(&link.name))
             .map(|link| Action::DeleteLink {
                 place: Place::Host,
                 name: link.name.clone(),

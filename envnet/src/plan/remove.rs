@@ -29,10 +29,7 @@ pub fn detach(observed: &Observed, instance: &Instance) -> Vec<Change> {
 
 /// The environments of which anything at all is there.
 pub(super) fn present(observed: &Observed, instance: &Instance) -> BTreeSet<u32> {
-    let links = observed
-        .links
-        .values()
-        .filter_map(|link| instance.environment_of_alias(&link.alias));
+    let links = observed.links.values().filter_map(|link| link.owner(instance));
     links
         .chain(observed.routers.keys().copied())
         .chain(observed.environments.values().map(|environment| environment.number))
@@ -49,7 +46,7 @@ pub fn remove_environment(number: u32, observed: &Observed, instance: &Instance)
     let own: BTreeSet<&str> = observed
         .links
         .values()
-        .filter(|link| instance.environment_of_alias(&link.alias) == Some(number))
+        .filter(|link| link.owner(instance) == Some(number))
         .map(|link| link.name.as_str())
         .collect();
     let host = |name: &str| Action::DeleteLink {

@@ -44,6 +44,7 @@ fn kernel_link(index: u32, name: &str, kind: Kind) -> KernelLink {
         master: None,
         up: false,
         alias: String::new(),
+        group: 0,
     }
 }
 
