@@ -19,8 +19,9 @@ use crate::{
         bpffs,
         netlink::{Link, Netlink, Route},
         netns::{self, Netns},
-        programs::{Attached, Hook, Programs, Tables},
+        programs::{Attached, Hook, Programs},
         sysctl,
+        tables::Tables,
     },
     names::{self, Instance},
 };

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::{
     config::Config,
-    kernel::programs::Tables,
+    kernel::tables::Tables,
     names::{self, Instance},
     observe::Observed,
 };

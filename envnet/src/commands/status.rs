@@ -8,7 +8,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 use super::{config, session::Session};
 use crate::{
     cli::{self, Cli},
-    kernel::programs::{Programs, Tables},
+    kernel::{programs::Programs, tables::Tables},
     status::Status,
 };
 

@@ -5,4 +5,5 @@ pub mod netlink;
 pub mod netns;
 pub mod programs;
 pub mod sysctl;
+pub mod tables;
 pub mod tap;

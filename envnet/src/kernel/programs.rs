@@ -11,7 +11,6 @@ use std::{
 use anyhow::{Context, Result};
 use aya::{
     EbpfLoader,
-    maps::{Array, HashMap, Map, MapData, PerCpuHashMap},
     programs::{
         LinkOrder, SchedClassifier, TcAttachType,
         links::{FdLink, PinnedLink},
@@ -21,10 +20,14 @@ use aya::{
 };
 use envnet_common::{
     Address, DropReason,
-    maps::{self, Counters, DropKey, Environment, LAYOUT_VERSION, Mapping, MappingKey, Settings},
+    maps::{self, DropKey},
 };
 
-use super::{bpffs, netns::Netns};
+use super::{
+    bpffs,
+    netns::Netns,
+    tables::{self, Tables},
+};
 use crate::{
     EBPF_OBJECT,
     desired::Place,
@@ -145,7 +148,7 @@ impl Programs {
     pub fn load(instance: &Instance) -> Result<Self> {
         bpffs::ensure_mounted()?;
         let directory = bpffs::directory(instance);
-        let maps_directory = maps_directory(&directory);
+        let maps_directory = tables::directory(instance);
         let pins = programs_directory(&directory);
         for folder in [&maps_directory, &pins, &directory.join("links")] {
             fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -344,108 +347,10 @@ fn attach_clsact(program: &mut SchedClassifier, netns: &Netns, interface: &str, 
     })?
 }
 
-fn maps_directory(directory: &Path) -> PathBuf {
-    directory.join(format!("maps-v{LAYOUT_VERSION}"))
-}
-
 fn programs_directory(directory: &Path) -> PathBuf {
     // FNV-1a, 64 bits: only has to tell builds apart.
     let hash = EBPF_OBJECT.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     });
     directory.join(format!("programs-{hash:016x}"))
-}
-
-/// The instance's pinned maps.
-pub struct Tables {
-    /// Interface index of `gwE` → environment.
-    pub environments: HashMap<MapData, u32, Environment>,
-    /// Internal address → external address.
-    pub mappings: HashMap<MapData, MappingKey, Mapping>,
-    /// What was translated, per mapping.
-    pub counters: PerCpuHashMap<MapData, MappingKey, Counters>,
-    /// What was dropped, and why.
-    pub drops: PerCpuHashMap<MapData, DropKey, u64>,
-    /// What can be switched while packets flow.
-    pub settings: Array<MapData, Settings>,
-}
-
-impl Tables {
-    /// Opens the pinned maps, if there are any.
-    pub fn open(instance: &Instance) -> Result<Option<Self>> {
-        let directory = maps_directory(&bpffs::directory(instance));
-        if !maps::ALL.iter().all(|name| directory.join(name).exists()) {
-            return Ok(None);
-        }
-        let map = |name: &str| -> Result<MapData> {
-            MapData::from_pin(directory.join(name)).with_context(|| format!("cannot open the pinned map {name}"))
-        };
-        Ok(Some(Self {
-            environments: Map::HashMap(map(maps::ENVIRONMENTS)?).try_into()?,
-            mappings: Map::HashMap(map(maps::MAPPINGS)?).try_into()?,
-            counters: Map::PerCpuHashMap(map(maps::COUNTERS)?).try_into()?,
-            drops: Map::PerCpuHashMap(map(maps::DROPS)?).try_into()?,
-            settings: Map::Array(map(maps::SETTINGS)?).try_into()?,
-        }))
-    }
-
-    /// Adds a mapping or changes one; its counters start at zero when it is new.
-    pub fn insert_mapping(&mut self, key: MappingKey, mapping: Mapping) -> Result<()> {
-        if self.counters.get(&key, 0).is_err() {
-            self.counters.insert(key, per_cpu(Counters::default())?, 0)?;
-        }
-        Ok(self.mappings.insert(key, mapping, 0)?)
-    }
-
-    /// Removes mappings with their counters and drops; no error for one that is not there.
-    pub fn remove_mappings(&mut self, keys: &[MappingKey]) -> Result<()> {
-        for key in keys {
-            absent_is_fine(self.mappings.remove(key))?;
-            absent_is_fine(self.counters.remove(key))?;
-        }
-        self.remove_drops(|drop| {
-            keys.iter()
-                .any(|key| drop.environment == key.environment && drop.internal == key.internal)
-        })
-    }
-
-    /// Removes an environment with all it has in the maps.
-    pub fn remove_environment(&mut self, index: u32, number: u32) -> Result<()> {
-        absent_is_fine(self.environments.remove(&index))?;
-        let keys: Vec<MappingKey> = self.mappings.keys().collect::<Result<_, _>>()?;
-        for key in keys.iter().filter(|key| key.environment == number) {
-            absent_is_fine(self.mappings.remove(key))?;
-            absent_is_fine(self.counters.remove(key))?;
-        }
-        self.remove_drops(|drop| drop.environment == number)
-    }
-
-    fn remove_drops(&mut self, which: impl Fn(&DropKey) -> bool) -> Result<()> {
-        let keys: Vec<DropKey> = self.drops.keys().collect::<Result<_, _>>()?;
-        keys.iter()
-            .filter(|key| which(key))
-            .try_for_each(|key| absent_is_fine(self.drops.remove(key)))
-    }
-
-    fn make_drop_counter(&mut self, key: DropKey) -> Result<()> {
-        if self.drops.get(&key, 0).is_err() {
-            self.drops.insert(key, per_cpu(0)?, 0)?;
-        }
-        Ok(())
-    }
-}
-
-fn per_cpu<T: aya::Pod>(value: T) -> Result<aya::maps::PerCpuValues<T>> {
-    let cpus = aya::util::nr_cpus()
-        .map_err(|(_, error)| error)
-        .context("cannot count the processors")?;
-    Ok(vec![value; cpus].try_into()?)
-}
-
-fn absent_is_fine(result: Result<(), aya::maps::MapError>) -> Result<()> {
-    match result {
-        Err(aya::maps::MapError::KeyNotFound) => Ok(()),
-        Err(aya::maps::MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
-        other => Ok(other?),
-    }
 }

@@ -1,14 +1,23 @@
 //! Plans over a model of the kernel: applying a plan to it must leave nothing to plan.
 
-use std::{collections::BTreeMap, fmt::Write as _, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    path::Path,
+};
 
 use envnet_common::Mac;
 
 use super::*;
 use crate::{
     config::Config,
-    desired::HostFacts,
-    kernel::netlink::{Link as KernelLink, Route as KernelRoute},
+    desired::{self, HostFacts, Link, LinkKind, Place},
+    kernel::{
+        netlink::{Kind, Link as KernelLink, Route as KernelRoute},
+        programs::Attached,
+    },
+    names,
+    observe::Router,
 };
 
 const UPLINK: u32 = 2;

@@ -3,6 +3,9 @@
 //! A socket belongs to the namespace it was opened in, so a [`Netlink`] is opened by a thread in that namespace and then
 //! used from anywhere.
 
+mod link;
+mod route;
+
 use std::{
     net::Ipv4Addr,
     os::fd::{AsFd, AsRawFd},
@@ -14,98 +17,30 @@ use futures_util::{Stream, StreamExt, TryStreamExt};
 use ipnet::Ipv4Net;
 use rtnetlink::{
     LinkMessageBuilder, LinkUnspec, RouteMessageBuilder,
-    packet_core::Nla,
     packet_route::{
         AddressFamily,
         address::AddressAttribute,
-        link::{
-            InfoData, InfoKind, InfoMacVlan, InfoTun, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType,
-            LinkMessage, MacVlanMode,
-        },
+        link::{InfoData, InfoKind, InfoMacVlan, InfoVeth, MacVlanMode},
         neighbour::{NeighbourAddress, NeighbourAttribute},
-        route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
         tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcMessage, TcOption},
     },
 };
 use tokio::runtime;
 
+use self::{
+    link::link,
+    route::{route, route_message},
+};
+pub use self::{
+    link::{Kind, Link},
+    route::Route,
+};
 use super::netns::Netns;
-use crate::names::{Instance, LINK_GROUP};
+use crate::names::LINK_GROUP;
 
 /// A connection to one namespace's routing netlink.
 #[derive(Clone, Debug)]
 pub struct Netlink(rtnetlink::Handle);
-
-/// A link as the kernel reports it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
-    /// Interface index.
-    pub index: u32,
-    /// Name.
-    pub name: String,
-    /// What it is.
-    pub kind: Kind,
-    /// Ethernet address; zero for what has none.
-    pub mac: Mac,
-    /// MTU in bytes.
-    pub mtu: u32,
-    /// Index of the bridge it is a port of.
-    pub master: Option<u32>,
-    /// Administratively up.
-    pub up: bool,
-    /// The ifalias; empty when there is none.
-    pub alias: String,
-    /// The link group; 0 when nobody set one.
-    pub group: u32,
-}
-
-impl Link {
-    /// The environment the link was made for, if it was made by that instance.
-    #[must_use]
-    pub fn owner(&self, instance: &Instance) -> Option<u32> {
-        instance.owner(&self.name, &self.alias, self.group)
-    }
-}
-
-/// What a link is, as far as envnet cares.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A bridge.
-    Bridge,
-    /// One end of a veth pair.
-    Veth,
-    /// A macvlan on the interface with this index (of the parent's namespace).
-    Macvlan {
-        /// Index of the parent.
-        parent: u32,
-        /// Whether it is in bridge mode.
-        bridge_mode: bool,
-    },
-    /// A tap with its owner and group, if it has any.
-    Tap {
-        /// User number.
-        user: Option<u32>,
-        /// Group number.
-        group: Option<u32>,
-    },
-    /// Some other Ethernet interface.
-    Ethernet,
-    /// Not Ethernet at all: the loopback, a tunnel.
-    Other,
-}
-
-/// A unicast IPv4 route in the main table.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Route {
-    /// Destination; 0.0.0.0/0 for the default route.
-    pub destination: Ipv4Net,
-    /// Next hop, reached through the interface whether or not a prefix says so (`onlink`).
-    pub gateway: Option<Ipv4Addr>,
-    /// Outgoing interface.
-    pub interface: u32,
-    /// Source address of what the router itself sends.
-    pub source: Option<Ipv4Addr>,
-}
 
 /// How a new link comes into being.
 #[derive(Debug)]
@@ -343,75 +278,6 @@ async fn collect<M, T>(
         .with_context(|| format!("cannot list {what}"))
 }
 
-fn link(message: &LinkMessage) -> Link {
-    let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
-    let mut link = Link {
-        index: message.header.index,
-        name: String::new(),
-        kind: if ethernet { Kind::Ethernet } else { Kind::Other },
-        mac: Mac::default(),
-        mtu: 0,
-        master: None,
-        up: message.header.flags.contains(LinkFlags::Up),
-        alias: String::new(),
-        group: 0,
-    };
-    let (mut kind, mut data, mut parent) = (None, None, 0);
-    for attribute in &message.attributes {
-        match attribute {
-            LinkAttribute::IfName(name) => link.name.clone_from(name),
-            LinkAttribute::IfAlias(alias) => link.alias.clone_from(alias),
-            LinkAttribute::Address(bytes) => link.mac = <[u8; 6]>::try_from(&bytes[..]).map_or(Mac::default(), Mac),
-            LinkAttribute::Group(group) => link.group = *group,
-            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
-            LinkAttribute::Controller(index) if *index != 0 => link.master = Some(*index),
-            LinkAttribute::Link(index) => parent = *index,
-            LinkAttribute::LinkInfo(infos) => {
-                for info in infos {
-                    match info {
-                        LinkInfo::Kind(value) => kind = Some(value),
-                        LinkInfo::Data(value) => data = Some(value),
-                        _ => {}
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    match (kind, data) {
-        (Some(InfoKind::Bridge), _) => link.kind = Kind::Bridge,
-        (Some(InfoKind::Veth), _) => link.kind = Kind::Veth,
-        (Some(InfoKind::MacVlan), data) => {
-            let bridge_mode = matches!(data, Some(InfoData::MacVlan(infos))
-                if infos.contains(&InfoMacVlan::Mode(MacVlanMode::Bridge)));
-            link.kind = Kind::Macvlan { parent, bridge_mode };
-        }
-        (Some(InfoKind::Tun), Some(InfoData::Tun(infos))) if ethernet => {
-            link.kind = Kind::Tap {
-                user: tun_number(infos, IFLA_TUN_OWNER),
-                group: tun_number(infos, IFLA_TUN_GROUP),
-            };
-        }
-        _ => {}
-    }
-    link
-}
-
-/// Attributes of a tun device (`linux/if_link.h`).
-const IFLA_TUN_OWNER: u16 = 1;
-const IFLA_TUN_GROUP: u16 = 2;
-
-fn tun_number(infos: &[InfoTun], attribute: u16) -> Option<u32> {
-    infos.iter().find_map(|info| match info {
-        InfoTun::Other(nla) if nla.kind() == attribute && nla.value_len() == 4 => {
-            let mut bytes = [0; 4];
-            nla.emit_value(&mut bytes);
-            Some(u32::from_ne_bytes(bytes))
-        }
-        _ => None,
-    })
-}
-
 fn filter_program(message: &TcMessage) -> Option<u32> {
     let options = message.attributes.iter().find_map(|attribute| match attribute {
         TcAttribute::Options(options) => Some(options),
@@ -421,43 +287,4 @@ fn filter_program(message: &TcMessage) -> Option<u32> {
         TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => Some(*id),
         _ => None,
     })
-}
-
-fn route(message: &RouteMessage) -> Option<Route> {
-    let header = &message.header;
-    let main = header.table == RouteHeader::RT_TABLE_MAIN && header.kind == RouteType::Unicast;
-    if !main || header.protocol == RouteProtocol::Kernel {
-        return None;
-    }
-    let mut destination = Ipv4Addr::UNSPECIFIED;
-    let (mut gateway, mut source, mut interface) = (None, None, None);
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = *address,
-            RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(*address),
-            RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = Some(*address),
-            RouteAttribute::Oif(index) => interface = Some(*index),
-            _ => {}
-        }
-    }
-    let destination = Ipv4Net::new(destination, header.destination_prefix_length).ok()?;
-    Some(Route {
-        destination,
-        gateway,
-        interface: interface?,
-        source,
-    })
-}
-
-fn route_message(route: &Route) -> RouteMessage {
-    let mut builder = RouteMessageBuilder::<Ipv4Addr>::new()
-        .destination_prefix(route.destination.addr(), route.destination.prefix_len())
-        .output_interface(route.interface);
-    if let Some(source) = route.source {
-        builder = builder.pref_source(source);
-    }
-    match route.gateway {
-        Some(gateway) => builder.gateway(gateway).onlink().build(),
-        None => builder.scope(RouteScope::Link).build(),
-    }
 }

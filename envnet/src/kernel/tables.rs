@@ -1,0 +1,111 @@
+//! The pinned maps, typed: what the loader tells the programs, and what they tell it.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuHashMap};
+use envnet_common::maps::{self, Counters, DropKey, Environment, LAYOUT_VERSION, Mapping, MappingKey, Settings};
+
+use super::bpffs;
+use crate::names::Instance;
+
+/// Where the maps of an instance are pinned; the version of their layouts is part of it.
+#[must_use]
+pub fn directory(instance: &Instance) -> PathBuf {
+    bpffs::directory(instance).join(format!("maps-v{LAYOUT_VERSION}"))
+}
+
+/// The instance's pinned maps.
+pub struct Tables {
+    /// Interface index of `gwE` → environment.
+    pub environments: HashMap<MapData, u32, Environment>,
+    /// Internal address → external address.
+    pub mappings: HashMap<MapData, MappingKey, Mapping>,
+    /// What was translated, per mapping.
+    pub counters: PerCpuHashMap<MapData, MappingKey, Counters>,
+    /// What was dropped, and why.
+    pub drops: PerCpuHashMap<MapData, DropKey, u64>,
+    /// What can be switched while packets flow.
+    pub settings: Array<MapData, Settings>,
+}
+
+impl Tables {
+    /// Opens the pinned maps, if there are any.
+    pub fn open(instance: &Instance) -> Result<Option<Self>> {
+        let directory = directory(instance);
+        if !maps::ALL.iter().all(|name| directory.join(name).exists()) {
+            return Ok(None);
+        }
+        let map = |name: &str| -> Result<MapData> {
+            MapData::from_pin(directory.join(name)).with_context(|| format!("cannot open the pinned map {name}"))
+        };
+        Ok(Some(Self {
+            environments: Map::HashMap(map(maps::ENVIRONMENTS)?).try_into()?,
+            mappings: Map::HashMap(map(maps::MAPPINGS)?).try_into()?,
+            counters: Map::PerCpuHashMap(map(maps::COUNTERS)?).try_into()?,
+            drops: Map::PerCpuHashMap(map(maps::DROPS)?).try_into()?,
+            settings: Map::Array(map(maps::SETTINGS)?).try_into()?,
+        }))
+    }
+
+    /// Adds a mapping or changes one; its counters start at zero when it is new.
+    pub fn insert_mapping(&mut self, key: MappingKey, mapping: Mapping) -> Result<()> {
+        if self.counters.get(&key, 0).is_err() {
+            self.counters.insert(key, per_cpu(Counters::default())?, 0)?;
+        }
+        Ok(self.mappings.insert(key, mapping, 0)?)
+    }
+
+    /// Removes mappings with their counters and drops; no error for one that is not there.
+    pub fn remove_mappings(&mut self, keys: &[MappingKey]) -> Result<()> {
+        for key in keys {
+            absent_is_fine(self.mappings.remove(key))?;
+            absent_is_fine(self.counters.remove(key))?;
+        }
+        self.remove_drops(|drop| {
+            keys.iter()
+                .any(|key| drop.environment == key.environment && drop.internal == key.internal)
+        })
+    }
+
+    /// Removes an environment with all it has in the maps.
+    pub fn remove_environment(&mut self, index: u32, number: u32) -> Result<()> {
+        absent_is_fine(self.environments.remove(&index))?;
+        let keys: Vec<MappingKey> = self.mappings.keys().collect::<Result<_, _>>()?;
+        for key in keys.iter().filter(|key| key.environment == number) {
+            absent_is_fine(self.mappings.remove(key))?;
+            absent_is_fine(self.counters.remove(key))?;
+        }
+        self.remove_drops(|drop| drop.environment == number)
+    }
+
+    fn remove_drops(&mut self, which: impl Fn(&DropKey) -> bool) -> Result<()> {
+        let keys: Vec<DropKey> = self.drops.keys().collect::<Result<_, _>>()?;
+        keys.iter()
+            .filter(|key| which(key))
+            .try_for_each(|key| absent_is_fine(self.drops.remove(key)))
+    }
+
+    /// Makes a counter of drops that starts at zero, unless there is one.
+    pub fn make_drop_counter(&mut self, key: DropKey) -> Result<()> {
+        if self.drops.get(&key, 0).is_err() {
+            self.drops.insert(key, per_cpu(0)?, 0)?;
+        }
+        Ok(())
+    }
+}
+
+fn per_cpu<T: aya::Pod>(value: T) -> Result<aya::maps::PerCpuValues<T>> {
+    let cpus = aya::util::nr_cpus()
+        .map_err(|(_, error)| error)
+        .context("cannot count the processors")?;
+    Ok(vec![value; cpus].try_into()?)
+}
+
+fn absent_is_fine(result: Result<(), aya::maps::MapError>) -> Result<()> {
+    match result {
+        Err(aya::maps::MapError::KeyNotFound) => Ok(()),
+        Err(aya::maps::MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        other => Ok(other?),
+    }
+}

@@ -1,0 +1,370 @@
+//! Making one environment what it should be, from whatever is there of it.
+
+use std::collections::BTreeSet;
+
+use super::{Action, Attribute, Change, Conflict};
+use crate::{
+    desired::{self, Environment, Link, LinkKind, Place},
+    kernel::{
+        netlink::{self, Kind},
+        programs::{Attached, attach_link},
+    },
+    names::{self, Instance},
+    observe::{Observed, Router},
+};
+
+/// The plan for one environment, as it grows.
+struct EnvironmentPlan<'a> {
+    wanted: &'a Environment,
+    observed: &'a Observed,
+    router: Option<&'a Router>,
+    instance: &'a Instance,
+    /// Links of the router that this plan makes anew, by name: what the kernel has under the name goes away with it.
+    made: BTreeSet<(Place, &'a str)>,
+    changes: Vec<Change>,
+}
+
+/// Plans everything one environment needs.
+pub(super) fn make(wanted: &Environment, observed: &Observed, instance: &Instance) -> Result<Vec<Change>, Conflict> {
+    let mut plan = EnvironmentPlan::new(wanted, observed, instance);
+    plan.make()?;
+    Ok(plan.changes)
+}
+
+impl<'a> EnvironmentPlan<'a> {
+    fn new(wanted: &'a Environment, observed: &'a Observed, instance: &'a Instance) -> Self {
+        let router = observed.routers.get(&wanted.number);
+        Self {
+            wanted,
+            observed,
+            router,
+            instance,
+            made: BTreeSet::new(),
+            changes: Vec::new(),
+        }
+    }
+
+    fn make(&mut self) -> Result<(), Conflict> {
+        self.namespace()?;
+        self.sysctls(Place::Router);
+        for link in &self.wanted.links {
+            self.link(link)?;
+        }
+        self.sysctls(Place::Host);
+        self.maps();
+        self.programs();
+        self.addresses();
+        self.up();
+        self.routes();
+        self.surplus();
+        Ok(())
+    }
+
+    fn push(&mut self, action: Action) {
+        self.changes.push(Change {
+            environment: Some(self.wanted.number),
+            action,
+        });
+    }
+
+    fn namespace(&mut self) -> Result<(), Conflict> {
+        let name = self.wanted.namespace.clone();
+        if self.observed.foreign_namespaces.contains(&name) {
+            return Err(Conflict::Namespace {
+                name,
+                environment: self.wanted.number,
+            });
+        }
+        if self.router.is_none() {
+            self.push(Action::CreateNamespace { name });
+        }
+        Ok(())
+    }
+
+    fn sysctls(&mut self, place: Place) {
+        for sysctl in self.wanted.sysctls.iter().filter(|sysctl| sysctl.place == place) {
+            if sysctl.key.starts_with("ipv6/") && !self.observed.ipv6 {
+                continue;
+            }
+            // A sysctl of a link that is made anew starts from its default.
+            let replaced = self
+                .made
+                .iter()
+                .any(|(at, name)| *at == place && sysctl.key.split('/').nth(2) == Some(name));
+            let values = match place {
+                Place::Host => Some(&self.observed.sysctls),
+                Place::Router => self.router.map(|router| &router.sysctls),
+            };
+            let old = values.filter(|_| !replaced).and_then(|values| values.get(&sysctl.key));
+            if old != Some(&sysctl.value) {
+                self.push(Action::SetSysctl {
+                    sysctl: sysctl.clone(),
+                    old: old.cloned(),
+                });
+            }
+        }
+    }
+
+    fn present(&self, place: Place, name: &str) -> Option<&'a netlink::Link> {
+        match place {
+            Place::Host => self.observed.links.get(name),
+            Place::Router => self.router.and_then(|router| router.links.get(name)),
+        }
+    }
+
+    fn link(&mut self, wanted: &'a Link) -> Result<(), Conflict> {
+        if wanted.kind == LinkKind::VethPeer && self.made.contains(&(Place::Router, wanted.name.as_str())) {
+            return Ok(());
+        }
+        let present = self.present(wanted.place, &wanted.name);
+        if let Some(present) = present {
+            if wanted.place == Place::Host && present.owner(self.instance) != Some(self.wanted.number) {
+                return Err(Conflict::Link {
+                    name: wanted.name.clone(),
+                    environment: self.wanted.number,
+                });
+            }
+            if self.fits(wanted, present) {
+                self.settings(wanted, present);
+                return Ok(());
+            }
+            self.push(Action::DeleteLink {
+                place: wanted.place,
+                name: wanted.name.clone(),
+            });
+        }
+        self.make_link(wanted);
+        Ok(())
+    }
+
+    fn make_link(&mut self, wanted: &'a Link) {
+        // What has the other end's name in the router is not the other end, or the pair would fit; it is in the way.
+        // The same goes for a gateway of the other uplink mode.
+        let other_end = match &wanted.kind {
+            LinkKind::Veth { peer, .. } => Some(peer.as_str()),
+            _ => None,
+        };
+        let present = self.present(wanted.place, &wanted.name);
+        if let Some(name) = other_end {
+            let goes_with_this = present.is_some_and(|present| present.kind == Kind::Veth);
+            if self.present(Place::Router, name).is_some() && !goes_with_this {
+                self.push(Action::DeleteLink {
+                    place: Place::Router,
+                    name: name.to_owned(),
+                });
+            }
+            self.made.insert((Place::Router, name));
+        }
+        self.made.insert((wanted.place, &wanted.name));
+        self.push(Action::CreateLink(wanted.clone()));
+    }
+
+    /// Whether a present link can become the wanted one without being made anew.
+    fn fits(&self, wanted: &Link, present: &netlink::Link) -> bool {
+        match (&wanted.kind, &present.kind) {
+            (LinkKind::Bridge, Kind::Bridge) | (LinkKind::VethPeer, Kind::Veth) => true,
+            (LinkKind::Veth { peer, peer_index, .. }, Kind::Veth) => self
+                .present(Place::Router, peer)
+                .is_some_and(|peer| peer.kind == Kind::Veth && (*peer_index == 0 || peer.index == *peer_index)),
+            (
+                LinkKind::Macvlan { parent, index },
+                Kind::Macvlan {
+                    parent: present_parent,
+                    bridge_mode,
+                },
+            ) => {
+                let parent = self.observed.links.get(parent).map(|link| link.index);
+                parent == Some(*present_parent) && *bridge_mode && present.index == *index
+            }
+            // An owner can be changed but not taken away.
+            (
+                LinkKind::Tap { user, group },
+                Kind::Tap {
+                    user: present_user,
+                    group: present_group,
+                },
+            ) => (user.is_some() || present_user.is_none()) && (group.is_some() || present_group.is_none()),
+            _ => false,
+        }
+    }
+
+    fn settings(&mut self, wanted: &Link, present: &netlink::Link) {
+        let mut set = |new, old| {
+            if new != old {
+                let (place, name) = (wanted.place, wanted.name.clone());
+                self.changes.push(Change {
+                    environment: Some(self.wanted.number),
+                    action: Action::SetLink { place, name, new, old },
+                });
+            }
+        };
+        set(
+            Attribute::Alias(self.instance.alias(self.wanted.number)),
+            Attribute::Alias(present.alias.clone()),
+        );
+        if let Some(mac) = wanted.mac {
+            set(Attribute::Mac(mac), Attribute::Mac(present.mac));
+        }
+        set(Attribute::Mtu(wanted.mtu), Attribute::Mtu(present.mtu));
+        if let (
+            LinkKind::Tap { user, group },
+            Kind::Tap {
+                user: old_user,
+                group: old_group,
+            },
+        ) = (&wanted.kind, &present.kind)
+        {
+            set(Attribute::Owner(*user, *group), Attribute::Owner(*old_user, *old_group));
+        }
+        if wanted.place == Place::Host {
+            let master = present.master.and_then(|index| {
+                self.observed
+                    .links
+                    .values()
+                    .find(|link| link.index == index)
+                    .map(|link| link.name.clone())
+            });
+            // A bridge that is made anew has lost its ports.
+            let lost = master
+                .as_deref()
+                .is_some_and(|master| self.made.contains(&(Place::Host, master)));
+            set(
+                Attribute::Master(wanted.master.clone()),
+                Attribute::Master(master.filter(|_| !lost)),
+            );
+        }
+    }
+
+    fn maps(&mut self) {
+        let number = self.wanted.number;
+        let index = desired::gateway_index(number);
+        let old = self.observed.environments.get(&index).copied();
+        if old != Some(self.wanted.entry) {
+            self.push(Action::InsertEnvironment {
+                index,
+                new: self.wanted.entry,
+                old,
+            });
+        }
+        for (&key, &new) in &self.wanted.mappings {
+            let old = self.observed.mappings.get(&key).copied();
+            if old != Some(new) {
+                self.push(Action::InsertMapping { key, new, old });
+            }
+        }
+    }
+
+    fn programs(&mut self) {
+        let router = self.router.map(|router| router.attached);
+        let bridge = self.observed.bridges.get(&self.wanted.number).copied();
+        for (place, attached) in [(Place::Router, router), (Place::Host, bridge)] {
+            let link = attach_link(place, self.wanted.number);
+            let new = self.made.contains(&(place, link.as_str()));
+            if new || attached != Some(Attached::Current) || !self.observed.programs_loaded {
+                self.push(Action::AttachPrograms { place, link });
+            }
+        }
+    }
+
+    fn addresses(&mut self) {
+        let present: BTreeSet<_> = self.router.map(|router| router.addresses.clone()).unwrap_or_default();
+        let made = |link: &str| self.made.contains(&(Place::Router, link));
+        let missing: Vec<_> = self
+            .wanted
+            .addresses
+            .iter()
+            .filter(|address| made(&address.0) || !present.contains(address))
+            .cloned()
+            .collect();
+        let surplus: Vec<_> = present
+            .iter()
+            .filter(|address| !made(&address.0) && !self.wanted.addresses.contains(address))
+            .cloned()
+            .collect();
+        for (link, address) in surplus {
+            self.push(Action::DeleteAddress { link, address });
+        }
+        for (link, address) in missing {
+            self.push(Action::AddAddress { link, address });
+        }
+    }
+
+    fn up(&mut self) {
+        // From the inside out, the gateway last: the programs are on it by now.
+        let gateway = names::gateway(self.wanted.number);
+        let links = self.wanted.links.iter().map(|link| (link.place, link.name.as_str()));
+        let (outer, inner): (Vec<_>, Vec<_>) = links.partition(|(_, name)| *name == gateway);
+        for (place, name) in [(Place::Router, "lo")].into_iter().chain(inner).chain(outer) {
+            let present = self
+                .present(place, name)
+                .filter(|_| !self.made.contains(&(place, name)));
+            // The loopback of a new namespace is brought up with it.
+            let fresh_loopback = name == "lo" && self.router.is_none();
+            if !fresh_loopback && present.is_none_or(|present| !present.up) {
+                let (new, old) = (Attribute::Up(true), Attribute::Up(false));
+                self.push(Action::SetLink {
+                    place,
+                    name: name.to_owned(),
+                    new,
+                    old,
+                });
+            }
+        }
+    }
+
+    fn routes(&mut self) {
+        let present: BTreeSet<desired::Route> = self
+            .router
+            .into_iter()
+            .flat_map(|router| &router.routes)
+            .filter(|(_, interface)| !self.made.contains(&(Place::Router, interface.as_str())))
+            .map(|(route, interface)| desired::Route {
+                destination: route.destination,
+                gateway: route.gateway,
+                interface: interface.clone(),
+                source: route.source.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED),
+            })
+            .collect();
+        let wanted: BTreeSet<desired::Route> = self.wanted.routes.iter().cloned().collect();
+        for route in present.difference(&wanted) {
+            self.push(Action::DeleteRoute(route.clone()));
+        }
+        for route in wanted.difference(&present) {
+            self.push(Action::AddRoute(route.clone()));
+        }
+    }
+
+    /// What the environment has of machines that are no longer in the configuration, or of another uplink mode.
+    fn surplus(&mut self) {
+        let number = self.wanted.number;
+        let wanted = |name: &str| {
+            self.wanted
+                .links
+                .iter()
+                .any(|link| link.place == Place::Host && link.name == name)
+        };
+        let links: Vec<_> = self
+            .observed
+            .links
+            .values()
+            .filter(|link| link.owner(self.instance) == Some(number) && !wanted(&link.name))
+            .map(|link| Action::DeleteLink {
+                place: Place::Host,
+                name: link.name.clone(),
+            })
+            .collect();
+        for action in links {
+            self.push(action);
+        }
+        let keys: Vec<_> = self
+            .observed
+            .mappings
+            .keys()
+            .filter(|key| key.environment == number && !self.wanted.mappings.contains_key(key))
+            .copied()
+            .collect();
+        if !keys.is_empty() {
+            self.push(Action::RemoveMappings(keys));
+        }
+    }
+}
