@@ -12,8 +12,6 @@ pub struct Address(pub [u8; 4]);
 impl Address {
     /// 0.0.0.0, which stands for "no address" in map keys.
     pub const UNSPECIFIED: Self = Self([0; 4]);
-    /// 255.255.255.255, everybody on the link.
-    pub const BROADCAST: Self = Self([255; 4]);
 
     /// Keeps the network bits of `self`, as `mask` (255.255.255.0 for a /24) selects them.
     #[must_use]
@@ -31,11 +29,11 @@ impl Address {
         Self(bits.to_ne_bytes())
     }
 
-    /// Whether this is a multicast address (224/4).
+    /// Whether this can be no machine's: 0/8, 127/8, multicast, 240/4 and the broadcast address.
     #[must_use]
     #[inline(always)]
-    pub const fn is_multicast(self) -> bool {
-        self.0[0] >> 4 == 0xe
+    pub const fn is_nobody(self) -> bool {
+        matches!(self.0[0], 0 | 127 | 224..)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Refuses what a router must not forward, before anything is translated.
 
 use crate::{
-    Address, DropReason,
+    DropReason,
     maps::Environment,
     parse::{ETHERTYPE_QINQ, ETHERTYPE_VLAN, Ethernet, Ipv4},
 };
@@ -19,14 +19,11 @@ pub fn frame_in(ethernet: &Ethernet, tagged: bool, environment: &Environment) ->
     Ok(())
 }
 
-/// Destinations that are not one machine. A unicast address in a link-layer broadcast is refused as well
-/// (RFC 1812, section 5.3.4).
+/// Destinations that are not one machine: 0/8, loopback (127/8), multicast, and 240/4 with the broadcast address
+/// (RFC 1812, section 5.3.7). A unicast address in a link-layer broadcast is refused as well (section 5.3.4).
 #[inline(always)]
 pub fn destination(ethernet: &Ethernet, ip: &Ipv4) -> Result<(), DropReason> {
-    if ethernet.destination.is_group()
-        || ip.tail.destination.is_multicast()
-        || ip.tail.destination == Address::BROADCAST
-    {
+    if ethernet.destination.is_group() || ip.tail.destination.is_nobody() {
         return Err(DropReason::DestinationNotUnicast);
     }
     Ok(())
@@ -38,9 +35,8 @@ pub fn destination(ethernet: &Ethernet, ip: &Ipv4) -> Result<(), DropReason> {
 #[inline(always)]
 pub fn source_in(ethernet: &Ethernet, ip: &Ipv4, environment: &Environment) -> Result<(), DropReason> {
     let source = ip.tail.source;
-    let first = source.0[0];
     let spoofed = environment.is_external(source) && ethernet.source != environment.mac;
-    if first == 0 || first == 127 || first >= 224 || environment.is_internal(source) || spoofed {
+    if source.is_nobody() || environment.is_internal(source) || spoofed {
         return Err(DropReason::SourceMartian);
     }
     Ok(())

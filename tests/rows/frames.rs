@@ -65,6 +65,9 @@ fn destinations_that_are_not_one_machine() {
         Ipv4Addr::BROADCAST,
         Ipv4Addr::new(224, 0, 0, 251),
         Ipv4Addr::new(239, 255, 255, 250),
+        Ipv4Addr::new(240, 0, 0, 1),
+        Ipv4Addr::new(0, 1, 2, 3),
+        Ipv4Addr::LOCALHOST,
     ] {
         let reason = DropReason::DestinationNotUnicast;
         rows.push(dropped_in("in", &inward().to(address), reason, None));
