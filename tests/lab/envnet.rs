@@ -1,0 +1,106 @@
+//! The `envnet` command as its users run it: a program, a configuration file, an exit status.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::process;
+
+/// Names the program when it is not found beside the laboratory's own.
+const VARIABLE: &str = "ENVNET_BIN";
+
+/// The program together with the namespace and configuration file it is to work on.
+#[derive(Clone, Debug)]
+pub struct Envnet {
+    program: PathBuf,
+    netns: String,
+    config: PathBuf,
+    hook: Option<&'static str>,
+}
+
+/// How one run of the program ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Exit status; none when a signal ended it.
+    pub status: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Envnet {
+    /// Finds the program: the file `ENVNET_BIN` names, or `envnet` in the folder this executable is in (or, for test
+    /// executables, which cargo puts into `deps`, in the one above).
+    pub fn find(netns: &str, config: &Path, hook: Option<&'static str>) -> Result<Self> {
+        let program = env::var_os(VARIABLE).map_or_else(beside_this_executable, |program| Ok(program.into()))?;
+        Ok(Self {
+            program,
+            netns: netns.to_owned(),
+            config: config.to_owned(),
+            hook,
+        })
+    }
+
+    /// Where the program is.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// The command with the global options, to which arguments may be added.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        let mut command = process::command(&self.program);
+        command
+            .arg("--netns")
+            .arg(&self.netns)
+            .arg("--config")
+            .arg(&self.config);
+        command.args(self.hook.iter().flat_map(|hook| ["--hook", hook]));
+        command
+    }
+
+    /// Runs the program with blank-separated arguments, however it ends.
+    pub fn run(&self, arguments: &str) -> Result<Outcome> {
+        let output = process::wait(self.command().args(arguments.split_ascii_whitespace()))?;
+        Ok(Outcome {
+            status: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
+    /// Runs the program and fails unless it succeeds; returns its standard output.
+    pub fn succeed(&self, arguments: &str) -> Result<String> {
+        let outcome = self.run(arguments)?;
+        if outcome.status != Some(0) {
+            bail!(
+                "`envnet {arguments}` ended with {:?}: {}{}",
+                outcome.status,
+                outcome.stdout,
+                outcome.stderr
+            );
+        }
+        Ok(outcome.stdout)
+    }
+}
+
+fn beside_this_executable() -> Result<PathBuf> {
+    let own = env::current_exe().context("the path of this executable")?;
+    let mut candidates = own
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|directory| directory.join("envnet"));
+    candidates.find(|candidate| candidate.is_file()).with_context(|| {
+        format!(
+            "no envnet beside {}; `cargo build --package envnet` makes it, or set {VARIABLE}",
+            own.display()
+        )
+    })
+}

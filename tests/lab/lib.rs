@@ -1,0 +1,24 @@
+//! The laboratory: everything the end-to-end tests and `cargo xtask run` need to build a small network on one machine.
+//!
+//! All of it lives in network namespaces of its own and is removed when the values are dropped, on every way out.
+
+pub mod cable;
+pub mod capture;
+pub mod directory;
+pub mod envnet;
+pub mod guest;
+pub mod http;
+pub mod interrupt;
+mod lab;
+pub mod namespace;
+pub mod parallel;
+pub mod ping;
+pub mod plan;
+pub mod process;
+pub mod qemu;
+mod remains;
+pub mod run;
+pub mod socket;
+pub mod tap;
+
+pub use lab::{Lab, Options};

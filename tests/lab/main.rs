@@ -1,0 +1,34 @@
+//! The laboratory as a command; `cargo xtask run` builds and starts it.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use envnet_lab::run;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "envnet-lab",
+    about = "Builds a small network with envnet in it, in network namespaces of its own"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Clone a set of virtual machines into every environment and reach each clone from outside
+    Run(run::Options),
+}
+
+fn main() -> ExitCode {
+    let Command::Run(options) = Arguments::parse().command;
+    match run::run(&options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("envnet-lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

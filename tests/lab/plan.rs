@@ -1,0 +1,131 @@
+//! The laboratory's address plan and roles, and the configuration file that says so.
+
+use std::net::Ipv4Addr;
+
+/// Length of the internal prefix.
+pub const INTERNAL_PREFIX: u8 = 24;
+/// Network address of the internal prefix.
+pub const INTERNAL: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 0);
+/// The router's internal address.
+pub const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+/// The outside's address, which is also the routers' next hop.
+pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 1);
+/// An address further outside, reached through the gateway only.
+pub const REMOTE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// The highest number of environments the external pool has room for.
+pub const MOST_ENVIRONMENTS: u8 = 255;
+
+/// One machine of the set that every environment has a copy of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Role {
+    /// Its name.
+    pub name: &'static str,
+    /// The last byte of its addresses.
+    pub number: u8,
+    /// Its Ethernet address.
+    pub mac: &'static str,
+}
+
+/// The set.
+pub const ROLES: [Role; 2] = [
+    Role {
+        name: "dc",
+        number: 2,
+        mac: "52:54:00:00:00:02",
+    },
+    Role {
+        name: "member",
+        number: 3,
+        mac: "52:54:00:00:00:03",
+    },
+];
+
+impl Role {
+    /// The address the guest knows.
+    #[must_use]
+    pub fn internal(&self) -> Ipv4Addr {
+        internal(self.number)
+    }
+
+    /// The address the outside uses.
+    #[must_use]
+    pub fn external(&self, environment: u8) -> Ipv4Addr {
+        external(environment, self.number)
+    }
+
+    /// The tap in the host's namespace.
+    #[must_use]
+    pub fn tap(&self, environment: u8) -> String {
+        format!("vm{environment}.{}", self.number)
+    }
+
+    /// The other machine of the set.
+    #[must_use]
+    pub fn sibling(&self) -> Self {
+        let [first, second] = ROLES;
+        if *self == first { second } else { first }
+    }
+}
+
+/// The internal address of machine `number`.
+#[must_use]
+pub fn internal(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 0, number)
+}
+
+/// The external address of machine `number` in an environment.
+#[must_use]
+pub fn external(environment: u8, number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(172, 16, environment, number)
+}
+
+/// How the routers are connected to the uplink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Each with a macvlan on `eth0`.
+    #[default]
+    Macvlan,
+    /// Each with a port of the bridge `br0`, which has `eth0` as another port.
+    Bridge,
+}
+
+impl Mode {
+    /// The interface the configuration names.
+    #[must_use]
+    pub fn interface(self) -> &'static str {
+        match self {
+            Self::Macvlan => "eth0",
+            Self::Bridge => "br0",
+        }
+    }
+}
+
+/// The text of the configuration file for environments 1 to `environments`.
+#[must_use]
+pub fn configuration(environments: u8, mode: Mode) -> String {
+    let interface = mode.interface();
+    let mode = match mode {
+        Mode::Macvlan => "macvlan",
+        Mode::Bridge => "bridge",
+    };
+    let vms = ROLES.map(|role| {
+        let Role { name, mac, .. } = role;
+        let address = role.internal();
+        format!("\n[[vm]]\nname = \"{name}\"\naddress = \"{address}\"\nmac = \"{mac}\"\n")
+    });
+    format!(
+        r#"environments = "1-{environments}"
+
+[uplink]
+interface = "{interface}"
+mode = "{mode}"
+gateway = "{GATEWAY}"
+
+[addresses]
+internal = "{INTERNAL}/{INTERNAL_PREFIX}"
+router = "{ROUTER}"
+external = "172.16.0.0/16"
+{}"#,
+        vms.concat()
+    )
+}

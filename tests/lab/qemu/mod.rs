@@ -1,0 +1,12 @@
+//! Real virtual machines: booted once per role, saved, and started many times from the saved memory.
+
+mod accelerator;
+mod console;
+mod cpio;
+mod image;
+mod machine;
+mod qmp;
+
+pub use accelerator::Accelerator;
+pub use image::{Assets, Image};
+pub use machine::{Machine, Snapshot, Start};

@@ -1,0 +1,85 @@
+//! Address plans other than 10.0.0.0/24 in 172.16.0.0/16, and options that show in the kernel.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Result, ensure};
+use envnet_lab::{
+    Lab,
+    guest::{Guest, Settings},
+    plan::{self, Mode, ROLES},
+    tap::Offload,
+};
+
+use crate::fixture::detached;
+
+/// Attaches a changed configuration and pings one guest from outside and back.
+fn check(lab: &Lab, replacements: &[(&str, &str)], outside: &str, guest: Settings, external: Ipv4Addr) -> Result<()> {
+    let mut text = plan::configuration(1, Mode::Macvlan);
+    for (from, to) in replacements {
+        ensure!(text.contains(from), "no {from} in the configuration");
+        text = text.replace(from, to);
+    }
+    lab.write_configuration(&text)?;
+    lab.outside().ip(&format!("address add {outside} dev eth0"))?;
+    lab.attach()?;
+    let guest = Guest::create(&format!("{}-guest", lab.host().name()), lab.host(), guest)?;
+    ensure!(lab.ping(external)?.is_some(), "no answer from {external}");
+    ensure!(guest.ping(plan::REMOTE)?.is_some(), "no answer from outside");
+    Ok(())
+}
+
+fn settings(tap: &str, address: Ipv4Addr, prefix: u8) -> Settings {
+    Settings {
+        tap: tap.to_owned(),
+        address,
+        prefix,
+        router: plan::ROUTER,
+        mac: ROLES[0].mac.to_owned(),
+        offload: Offload::Full,
+    }
+}
+
+#[test]
+fn pools_for_more_than_256_environments_work() -> Result<()> {
+    detached(|lab| {
+        let wide = [("\"1-1\"", "[300]"), ("172.16.0.0/16", "172.16.0.0/12")];
+        let guest = settings("vm300.2", Ipv4Addr::new(10, 0, 0, 2), 24);
+        check(lab, &wide, "172.31.255.254/12", guest, Ipv4Addr::new(172, 17, 44, 2))
+    })
+}
+
+#[test]
+fn larger_environments_work() -> Result<()> {
+    detached(|lab| {
+        let wide = [
+            ("\"1-1\"", "[5]"),
+            ("10.0.0.0/24", "10.0.0.0/23"),
+            ("10.0.0.3", "10.0.1.3"),
+        ];
+        let guest = settings("vm5.259", Ipv4Addr::new(10, 0, 1, 3), 23);
+        check(lab, &wide, "172.16.255.254/16", guest, Ipv4Addr::new(172, 16, 11, 3))
+    })
+}
+
+#[test]
+fn taps_belong_to_whom_the_configuration_says() -> Result<()> {
+    detached(|lab| {
+        let taps = "[taps]\nuser = \"65534\"\ngroup = \"65533\"\n\n[[vm]]\nname = \"dc\"";
+        lab.write_configuration(&plan::configuration(1, Mode::Macvlan).replace("[[vm]]\nname = \"dc\"", taps))?;
+        lab.attach()?;
+        let owners: Vec<String> = lab.host().run(|| {
+            let tap = ROLES[0].tap(1);
+            // /sys shows the namespace it was mounted in; ip asks the kernel.
+            let view = lab.host().ip(&format!("-json -details link show dev {tap}"))?;
+            let view: serde_json::Value = serde_json::from_str(&view)?;
+            Ok(["user", "group"]
+                .map(|key| view[0]["linkinfo"]["info_data"][key].to_string())
+                .to_vec())
+        })?;
+        ensure!(
+            owners == ["\"nobody\"", "65533"] || owners == ["\"nobody\"", "\"65533\""],
+            "{owners:?}"
+        );
+        Ok(())
+    })
+}

@@ -1,0 +1,19 @@
+//! End to end: the real command, the real data path, guests made of namespaces. Needs root.
+//!
+//! Every test runs in a laboratory of its own and ends with the same questions (see [`fixture`]): did an internal address
+//! leave the uplink, is the host as it was, is anything left?
+
+mod address_plans;
+mod errors;
+mod fixture;
+mod fragments;
+mod isolation;
+mod laboratory;
+mod lifecycle;
+mod neighbours;
+mod note;
+mod paths;
+mod reach;
+mod refusals;
+mod snapshot;
+mod traffic;

@@ -1,0 +1,190 @@
+//! Bad input: refused with one clear error before the first change.
+
+use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use envnet_lab::{
+    Lab,
+    envnet::{Envnet, Outcome},
+    interrupt, plan,
+    plan::Mode,
+};
+
+use crate::{fixture::detached, snapshot};
+
+/// A mistake in the configuration: a line, what is written instead, and the key the error must name.
+const MISTAKES: [(&str, &str, &str); 16] = [
+    ("gateway = \"172.16.0.1\"", "gatewy = \"172.16.0.1\"", "gatewy"),
+    ("environments = \"1-2\"", "environments = \"1-256\"", "environments"),
+    ("environments = \"1-2\"", "environments = \"0-2\"", "environments"),
+    ("environments = \"1-2\"", "environments = \"2-1\"", "environments"),
+    ("environments = \"1-2\"", "environments = [1, 1]", "environments"),
+    ("environments = \"1-2\"", "environments = \"one\"", "environments"),
+    ("address = \"10.0.0.3\"", "address = \"10.0.1.3\"", "vm[1].address"),
+    ("address = \"10.0.0.3\"", "address = \"10.0.0.2\"", "vm[1].address"),
+    ("address = \"10.0.0.3\"", "address = \"10.0.0.1\"", "vm[1].address"),
+    ("address = \"10.0.0.3\"", "address = \"10.0.0.255\"", "vm[1].address"),
+    ("name = \"member\"", "name = \"dc\"", "vm[1].name"),
+    (
+        "mac = \"52:54:00:00:00:03\"",
+        "mac = \"52:54:00:00:00:02\"",
+        "vm[1].mac",
+    ),
+    (
+        "gateway = \"172.16.0.1\"",
+        "gateway = \"172.16.1.254\"",
+        "uplink.gateway",
+    ),
+    (
+        "interface = \"eth0\"",
+        "interface = \"an-interface-with-a-long-name\"",
+        "uplink.interface",
+    ),
+    ("router = \"10.0.0.1\"", "router = \"10.0.1.1\"", "addresses.router"),
+    (
+        "external = \"172.16.0.0/16\"",
+        "external = \"10.0.0.0/8\"",
+        "addresses.external",
+    ),
+];
+
+/// The run failed with this status and one line that holds all the words, and the host is as it was.
+fn check_refusal(lab: &Lab, status: i32, words: &[&str], attempt: impl FnOnce() -> Result<Outcome>) -> Result<()> {
+    let before = snapshot::of_host(lab)?;
+    let outcome = attempt()?;
+    ensure!(outcome.status == Some(status), "expected status {status}: {outcome:?}");
+    ensure!(
+        outcome.stderr.lines().count() == 1,
+        "expected one line: {}",
+        outcome.stderr
+    );
+    for word in words {
+        ensure!(outcome.stderr.contains(word), "`{word}` is not in: {}", outcome.stderr);
+    }
+    let after = snapshot::of_host(lab)?;
+    ensure!(
+        before == after,
+        "the host was changed:\n{}",
+        snapshot::difference(&before, &after)
+    );
+    Ok(())
+}
+
+#[test]
+fn mistakes_in_the_configuration_are_refused_with_line_and_key() -> Result<()> {
+    detached(|lab| {
+        let right = plan::configuration(2, Mode::Macvlan);
+        for (line, mistake, key) in MISTAKES {
+            let number = right
+                .lines()
+                .position(|text| text == line)
+                .with_context(|| format!("no line {line}"))?
+                + 1;
+            lab.write_configuration(&right.replacen(line, mistake, 1))?;
+            let place = format!("envnet.toml:{number}:");
+            check_refusal(lab, 2, &[&place, key], || lab.envnet().run("attach")).context(mistake)?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_missing_configuration_is_refused() -> Result<()> {
+    detached(|lab| {
+        fs::remove_file(lab.configuration())?;
+        check_refusal(lab, 2, &["envnet.toml"], || lab.envnet().run("attach"))
+    })
+}
+
+#[test]
+fn an_address_of_the_host_inside_an_environment_is_refused() -> Result<()> {
+    detached(|lab| {
+        lab.host().ip("address add 172.16.2.9/16 dev eth0")?;
+        check_refusal(lab, 1, &["172.16.2.9", "eth0", "environment 2"], || {
+            lab.envnet().run("attach")
+        })?;
+        lab.host().ip("address flush dev eth0").map(drop)
+    })
+}
+
+#[test]
+fn an_uplink_that_cannot_be_used_is_refused() -> Result<()> {
+    detached(|lab| {
+        let attach = || lab.envnet().run("attach");
+        let right = plan::configuration(2, Mode::Macvlan);
+        lab.write_configuration(&right.replace("\"eth0\"", "\"eth7\""))?;
+        check_refusal(lab, 1, &["uplink.interface", "eth7"], attach).context("missing")?;
+        lab.write_configuration(&right)?;
+        lab.host().ip("link set eth0 down")?;
+        check_refusal(lab, 1, &["uplink.interface", "eth0", "down"], attach).context("down")?;
+        lab.host().ip("link set eth0 up")?;
+        interrupt::wait_for("eth0 up", Duration::from_secs(2), || {
+            Ok(lab.host().ip("link show eth0")?.contains("state UP").then_some(()))
+        })?;
+        lab.write_configuration(&right.replace("\"macvlan\"", "\"bridge\""))?;
+        check_refusal(lab, 1, &["uplink.interface", "eth0", "not a bridge"], attach).context("not a bridge")?;
+        lab.write_configuration(&right)?;
+        lab.host().ip("link add br0 type bridge")?;
+        lab.host().ip("link set eth0 master br0")?;
+        check_refusal(lab, 1, &["uplink.interface", "eth0", "br0"], attach).context("port of a bridge")?;
+        lab.host().ip("link del br0").map(drop)
+    })
+}
+
+#[test]
+fn foreign_objects_with_wanted_names_are_left_alone() -> Result<()> {
+    detached(|lab| {
+        for (make, name) in [
+            ("link add br1 type bridge", "br1"),
+            ("link add vm2.3 type bridge", "vm2.3"),
+            ("link add peer1-br2 type bridge", "peer1-br2"),
+        ] {
+            lab.host().ip(make)?;
+            check_refusal(lab, 1, &[name], || lab.envnet().run("attach")).context(make)?;
+            lab.detach()?;
+            lab.host()
+                .ip(&format!("link show {name}"))
+                .context("detach removed what is not envnet's")?;
+            lab.host().ip(&format!("link del {name}"))?;
+        }
+        let name = format!("{}-ns2", lab.host().name());
+        let _foreign = envnet_lab::namespace::Namespace::create(&name)?;
+        check_refusal(lab, 1, &[&name], || lab.envnet().run("attach"))?;
+        lab.detach()?;
+        envnet_lab::namespace::Namespace::open(&name).map(drop)
+    })
+}
+
+#[test]
+fn an_unknown_namespace_is_refused() -> Result<()> {
+    detached(|lab| {
+        let envnet = Envnet::find("no-such-namespace", &lab.configuration(), None)?;
+        check_refusal(lab, 1, &["no-such-namespace"], || envnet.run("attach"))
+    })
+}
+
+#[test]
+fn without_privileges_nothing_is_tried() -> Result<()> {
+    use std::os::unix::process::CommandExt;
+    detached(|lab| {
+        // Where the program is built, others may not be able to read it.
+        let program = lab.directory().path().join("envnet");
+        fs::copy(lab.envnet().program(), &program)?;
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+        check_refusal(lab, 1, &["root"], || {
+            let mut command = envnet_lab::process::command(&program);
+            command
+                .arg("--netns")
+                .arg(lab.host().name())
+                .arg("--config")
+                .arg(lab.configuration())
+                .arg("attach");
+            let output = envnet_lab::process::wait(command.uid(65_534).gid(65_534))?;
+            Ok(Outcome {
+                status: output.status.code(),
+                stdout: String::from_utf8(output.stdout)?,
+                stderr: String::from_utf8(output.stderr)?,
+            })
+        })
+    })
+}
