@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::{interrupt, namespace::Namespace, socket};
 
@@ -135,16 +135,9 @@ impl Drop for Capture {
 }
 
 fn open(interface: &str) -> Result<UdpSocket> {
-    let socket = socket::open(libc::AF_PACKET, libc::SOCK_RAW, 0)?;
+    let socket = socket::frames(interface)?;
     socket.set_read_timeout(Some(SLICE))?;
     socket::set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &RECEIVE_BUFFER)?;
-    let index = nix::net::if_::if_nametoindex(interface).with_context(|| format!("no interface {interface}"))?;
-    // SAFETY: sockaddr_ll is plain old data, for which all bits zero is a value.
-    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    address.sll_family = u16::try_from(libc::AF_PACKET)?;
-    address.sll_protocol = u16::try_from(libc::ETH_P_ALL)?.to_be();
-    address.sll_ifindex = i32::try_from(index)?;
-    socket::bind(&socket, &address).with_context(|| format!("a capture on {interface}"))?;
     Ok(socket)
 }
 

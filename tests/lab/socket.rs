@@ -21,6 +21,19 @@ pub fn open(family: libc::c_int, kind: libc::c_int, protocol: libc::c_int) -> Re
     Ok(unsafe { OwnedFd::from_raw_fd(socket) }.into())
 }
 
+/// A socket that receives every frame of an interface of the thread's namespace, and sends frames as they are.
+pub fn frames(interface: &str) -> Result<UdpSocket> {
+    let socket = open(libc::AF_PACKET, libc::SOCK_RAW, 0)?;
+    let index = nix::net::if_::if_nametoindex(interface).with_context(|| format!("no interface {interface}"))?;
+    // SAFETY: sockaddr_ll is plain old data, for which all bits zero is a value.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = u16::try_from(libc::AF_PACKET)?;
+    address.sll_protocol = u16::try_from(libc::ETH_P_ALL)?.to_be();
+    address.sll_ifindex = i32::try_from(index)?;
+    bind(&socket, &address).with_context(|| format!("a packet socket on {interface}"))?;
+    Ok(socket)
+}
+
 /// Sets a socket option to a value of the type the kernel expects for it.
 pub fn set_option<T: Copy>(socket: &impl AsFd, level: libc::c_int, name: libc::c_int, value: &T) -> Result<()> {
     let length = libc::socklen_t::try_from(size_of::<T>())?;
