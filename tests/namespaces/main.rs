@@ -13,6 +13,7 @@ mod laboratory;
 mod lifecycle;
 mod neighbours;
 mod note;
+mod offloads;
 mod paths;
 mod reach;
 mod refusals;

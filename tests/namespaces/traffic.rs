@@ -8,24 +8,41 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use envnet_lab::{interrupt, namespace::Namespace};
+use envnet_lab::{interrupt, namespace::Namespace, socket};
 
 /// Nothing here takes a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What became of a TCP connection.
+pub(crate) struct Transfer {
+    /// The address the server saw.
+    pub(crate) peer: IpAddr,
+    /// Segments sent more than once, by both sides.
+    pub(crate) retransmitted: u32,
+}
+
 /// Sends `length` bytes to an echo server in `server` and checks what comes back. Returns the address the server saw.
 pub(crate) fn tcp(client: &Namespace, server: &Namespace, target: Ipv4Addr, length: usize) -> Result<IpAddr> {
+    transfer(client, server, target, length).map(|transfer| transfer.peer)
+}
+
+/// Like [`tcp`], with more to say about the connection.
+pub(crate) fn transfer(client: &Namespace, server: &Namespace, target: Ipv4Addr, length: usize) -> Result<Transfer> {
     let listener = server.run(|| Ok(TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?))?;
     listener.set_nonblocking(true)?;
     let port = listener.local_addr()?.port();
     let data = noise(length);
     thread::scope(|scope| {
-        let echo = scope.spawn(|| -> Result<IpAddr> {
+        let echo = scope.spawn(|| -> Result<Transfer> {
             let (stream, peer) = accept(&listener)?;
             let copied = std::io::copy(&mut &stream, &mut &stream).context("echo server")?;
             stream.shutdown(Shutdown::Write)?;
             ensure!(copied == length as u64, "the server got {copied} of {length} bytes");
-            Ok(peer.ip())
+            let retransmitted = retransmitted(&stream)?;
+            Ok(Transfer {
+                peer: peer.ip(),
+                retransmitted,
+            })
         });
         let received = client.run(|| {
             let stream = TcpStream::connect_timeout(&SocketAddr::from((target, port)), PATIENCE)
@@ -40,16 +57,23 @@ pub(crate) fn tcp(client: &Namespace, server: &Namespace, target: Ipv4Addr, leng
                 let mut received = Vec::new();
                 (&stream).read_to_end(&mut received).context("receiving")?;
                 writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-                Ok(received)
+                Ok((received, retransmitted(&stream)?))
             })
         });
-        let seen = echo.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        ensure!(
-            received? == data,
-            "TCP to {target}: what came back is not what was sent"
-        );
-        seen
+        let echoed = echo.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let (received, own) = received?;
+        ensure!(received == data, "TCP to {target}: what came back is not what was sent");
+        echoed.map(|Transfer { peer, retransmitted }| Transfer {
+            peer,
+            retransmitted: retransmitted + own,
+        })
     })
+}
+
+fn retransmitted(stream: &TcpStream) -> Result<u32> {
+    // SAFETY: the structure is made of numbers.
+    let info: libc::tcp_info = unsafe { socket::option(stream, libc::IPPROTO_TCP, libc::TCP_INFO) }?;
+    Ok(info.tcpi_total_retrans)
 }
 
 fn accept(listener: &TcpListener) -> Result<(TcpStream, SocketAddr)> {
