@@ -1,7 +1,15 @@
 //! Real virtual machines, cloned from one memory snapshot per role into two environments. Needs root, QEMU, and the
 //! folder of guest assets that `cargo xtask setup` fetches, named by `ENVNET_LAB_ASSETS`.
 
-use std::{env, net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{
+    env, fs,
+    io::{Read, Write},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
@@ -9,6 +17,7 @@ use envnet_lab::{
     parallel::in_parallel,
     ping::ping,
     plan::{self, GATEWAY, ROLES, Role},
+    process::output,
     qemu::{Accelerator, Assets, Image, Machine, Snapshot},
 };
 
@@ -144,4 +153,71 @@ fn clones_asked_for_before_they_run_answer_the_first_packet_after() -> Result<()
     drop((clone, second));
     templates.lab.check_no_leak()?;
     Ok(())
+}
+
+/// Bytes of a transfer: hundreds of segments as large as virtio's offload lets the guest make them.
+const BULK: u64 = 8 << 20;
+
+#[test]
+fn bulk_data_survives_virtio_checksum_and_segmentation_offload() -> Result<()> {
+    let templates = Templates::make()?;
+    let [dc, _] = ROLES;
+    let mut clone = templates.clone(2, dc)?;
+    clone.resume()?;
+    templates.ping(dc.external(2))?.context("no answer from the clone")?;
+    let outside = templates.lab.outside();
+    let received = templates.lab.directory().path().join("received");
+
+    // Out of the guest: a file that it made up and whose sum it knows.
+    let made = clone.run(&format!(
+        "head -c {BULK} /dev/urandom >/www/noise; sha256sum /www/noise"
+    ))?;
+    outside.run(|| {
+        let mut stream = TcpStream::connect_timeout(&(dc.external(2), 80).into(), PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"GET /noise HTTP/1.0\r\n\r\n")?;
+        let mut reply = Vec::new();
+        stream.read_to_end(&mut reply)?;
+        let body = reply
+            .windows(4)
+            .position(|bytes| bytes == b"\r\n\r\n")
+            .context("no HTTP reply")?;
+        Ok(fs::write(&received, &reply[body + 4..])?)
+    })?;
+    ensure!(
+        sum(&made)? == sum(&sha256sum(&received)?)?,
+        "the guest's file arrived changed"
+    );
+
+    // And back into it.
+    let listener = outside.run(|| Ok(TcpListener::bind((GATEWAY, 0))?))?;
+    let port = listener.local_addr()?.port();
+    let got = thread::scope(|scope| {
+        let sender = scope.spawn(|| -> Result<()> {
+            let (mut stream, _) = listener.accept()?;
+            std::io::copy(&mut fs::File::open(&received)?, &mut stream)?;
+            Ok(())
+        });
+        let got = clone.run(&format!("nc {GATEWAY} {port} </dev/null | sha256sum"));
+        if got.is_err() {
+            // Nobody may have connected; the sender waits for somebody.
+            drop(outside.run(|| Ok(TcpStream::connect((GATEWAY, port))?)));
+        }
+        sender.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        got
+    })?;
+    ensure!(sum(&got)? == sum(&made)?, "what went into the guest arrived changed");
+    drop(clone);
+    templates.lab.check_no_leak()?;
+    Ok(())
+}
+
+fn sha256sum(file: &Path) -> Result<String> {
+    output(Command::new("sha256sum").arg(file))
+}
+
+/// The sum in what `sha256sum` prints.
+fn sum(printed: &str) -> Result<&str> {
+    let sum = printed.split_ascii_whitespace().find(|word| word.len() == 64);
+    sum.with_context(|| format!("no sum in {printed:?}"))
 }
