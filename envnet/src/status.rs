@@ -275,3 +275,36 @@ fn table(f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::Result {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_drop_reason_is_explained() {
+        let page = include_str!("../../docs/operations.md");
+        for &reason in DropReason::ALL {
+            let row = format!("| {} | `{}` | ", reason as u32, reason.label());
+            assert!(page.contains(&row), "docs/operations.md has no row {row}");
+        }
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        struct Rows(Vec<Vec<String>>);
+        impl fmt::Display for Rows {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                table(f, &self.0)
+            }
+        }
+        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        let rows = Rows(vec![row(["A", "LONG", "B"]), row(["1234", "x", ""])]);
+        assert_eq!(rows.to_string(), "A     LONG  B\n1234  x");
+    }
+
+    #[test]
+    fn traffic_is_shown_in_units() {
+        assert_eq!(traffic(3, 300), "3 (300 B)");
+        assert_eq!(traffic(9000, 12_000_000), "9000 (11 MiB)");
+    }
+}
