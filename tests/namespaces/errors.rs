@@ -199,3 +199,60 @@ fn path_mtu_discovery_works_inwards() -> Result<()> {
         Ok(())
     })
 }
+
+/// Makes both ways out of an environment's router narrower than its links are.
+fn narrow_routes(lab: &envnet_lab::Lab) -> Result<()> {
+    let router = lab.router(1)?;
+    for interface in ["gw1", "peer1-gw1"] {
+        let routes = router.ip(&format!("route show dev {interface}"))?;
+        for route in routes.lines() {
+            router.ip(&format!("route change {} dev {interface} mtu {NARROW}", route.trim()))?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_router_itself_reports_what_is_too_large() -> Result<()> {
+    attached_each_way(|lab| {
+        let [dc, _] = ROLES;
+        let guest = lab.guest(1, dc)?;
+        ensure!(guest.ping(GATEWAY)?.is_some(), "the guest is not up");
+        narrow_routes(lab)?;
+        let report = provoke(guest.namespace(), GATEWAY, 64, 1400)?;
+        ensure!(report == narrow(ROUTER), "{report:?}");
+        traffic::tcp(guest.namespace(), lab.outside(), GATEWAY, 1 << 20).map(drop)
+    })
+}
+
+#[test]
+fn the_router_fragments_what_may_be_fragmented() -> Result<()> {
+    attached_each_way(|lab| {
+        let [dc, _] = ROLES;
+        let guest = lab.guest(1, dc)?;
+        ensure!(guest.ping(GATEWAY)?.is_some(), "the guest is not up");
+        narrow_routes(lab)?;
+        // Without path MTU discovery nothing is sent with DF.
+        for end in [lab.outside(), guest.namespace()] {
+            end.set_sysctl("net/ipv4/ip_no_pmtu_disc", "1")?;
+        }
+        for length in [1400, 1472, 4000] {
+            traffic::udp(guest.namespace(), lab.outside(), GATEWAY, length)?
+                .with_context(|| format!("{length} bytes outwards"))?;
+            traffic::udp(lab.outside(), guest.namespace(), dc.external(1), length)?
+                .with_context(|| format!("{length} bytes inwards"))?;
+        }
+        let ours = |bytes: &[u8]| bytes[12..14] == [8, 0] && bytes[26..30] == dc.external(1).octets();
+        let frames = lab.capture().frames()?;
+        let lengths: Vec<u32> = frames
+            .iter()
+            .filter(|frame| ours(&frame.bytes))
+            .map(|frame| u32::from(u16::from_be_bytes([frame.bytes[16], frame.bytes[17]])))
+            .collect();
+        ensure!(
+            lengths.len() > 6 && lengths.iter().all(|length| *length <= NARROW),
+            "the uplink saw packets of {lengths:?} bytes"
+        );
+        Ok(())
+    })
+}

@@ -55,6 +55,7 @@ pub(crate) struct Row {
 /// Runs all rows, and fails with every one that went wrong.
 #[track_caller]
 pub(crate) fn run(rows: &[Row]) {
+    println!("{} rows", rows.len());
     let mut bench = Bench::load();
     let failures: Vec<String> = rows.iter().filter_map(|row| bench.check(row).err()).collect();
     assert!(

@@ -7,10 +7,16 @@
 
 mod arp;
 mod bench;
+mod broken;
+mod directions;
 mod fragments;
 mod frames;
 mod hairpin;
+mod headers;
 mod icmp_errors;
 mod names;
 mod packet;
+mod pieces;
 mod protocols;
+mod quotes;
+mod transport;
