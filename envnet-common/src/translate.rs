@@ -173,14 +173,18 @@ fn embedded(
     }
     let inner = packet.read(offset).ok_or(DropReason::Truncated)?;
     let inner = Ipv4::decode(offset, inner).ok_or(DropReason::EmbeddedMalformed)?;
+    // An error goes to whoever sent the packet that it quotes (RFC 5508, REQ-4c). One that does not is made up, and may
+    // show an address that the other side must not see.
+    if inner.tail.source != ip.tail.destination {
+        return Err(DropReason::EmbeddedUnmapped);
+    }
     let side = direction.own_side().opposite();
     let old = side.of(&inner);
-    let new = match direction {
-        _ if old == outer.old => outer.new,
+    let new = if old == outer.old {
+        outer.new
+    } else {
         // The router may report a packet that it could not deliver to a guest.
-        Direction::Outbound => external(old).ok_or(DropReason::EmbeddedUnmapped)?,
-        // An error goes to whoever sent the packet that it quotes (RFC 5508, REQ-4c).
-        Direction::Inbound => return Err(DropReason::EmbeddedUnmapped),
+        external(old).ok_or(DropReason::EmbeddedUnmapped)?
     };
 
     let quoted_end = if inner.end < ip.end { inner.end } else { ip.end };

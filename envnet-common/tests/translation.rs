@@ -197,9 +197,10 @@ proptest! {
         prop_assert_eq!(pass(&mut frame, Direction::Inbound), Ok(()));
         prop_assert_eq!(frame, shape.error(quoted, INTERNAL, peer).frame(router, INTERNAL));
 
-        let mut frame = shape.error(quoted, peer, INTERNAL).frame(INTERNAL, router);
+        // An error goes to whoever sent what it quotes.
+        let mut frame = shape.error(quoted, peer, INTERNAL).frame(INTERNAL, peer);
         prop_assert_eq!(pass(&mut frame, Direction::Outbound), Ok(()));
-        prop_assert_eq!(frame, shape.error(quoted, peer, EXTERNAL).frame(EXTERNAL, router));
+        prop_assert_eq!(frame, shape.error(quoted, peer, EXTERNAL).frame(EXTERNAL, peer));
     }
 
     /// What looks like a transport header, or like an ICMP error, is data there.

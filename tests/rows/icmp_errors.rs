@@ -5,7 +5,7 @@ use envnet_common::DropReason;
 use crate::{
     bench::{Program, Row, run},
     names::{
-        ELSEWHERE, GUEST, GUEST_OUTSIDE, OUTSIDE, ROUTER, ROUTER_OUTSIDE, SIBLING_OUTSIDE, STRANGER, comes_in,
+        ELSEWHERE, GUEST, GUEST_OUTSIDE, OUTSIDE, ROUTER, ROUTER_OUTSIDE, SIBLING, SIBLING_OUTSIDE, STRANGER, comes_in,
         goes_out, incoming, is_dropped, outgoing,
     },
     packet::{Packet, Payload, Sum, packet},
@@ -224,6 +224,17 @@ fn errors_about_nobody() {
         let frame = outgoing(&error(UNREACHABLE, 28, udp().to(destination)).from(GUEST));
         rows.push(is_dropped(
             format!("out about {destination}"),
+            Program::Egress,
+            frame,
+            unmapped,
+            Some(GUEST),
+        ));
+    }
+    // An error to somebody who has not sent what it quotes, with an address inside that nobody outside must see.
+    for source in [ELSEWHERE, SIBLING, STRANGER, GUEST] {
+        let frame = outgoing(&error(UNREACHABLE, 28, udp().from(source).to(GUEST)).from(GUEST));
+        rows.push(is_dropped(
+            format!("out, as if {source} had asked"),
             Program::Egress,
             frame,
             unmapped,
