@@ -1,0 +1,198 @@
+//! The real programs, run with `BPF_PROG_TEST_RUN`: the kernel runs one on a frame and gives back what it became.
+//!
+//! The frame seems to be on the loopback interface, and no redirect is carried out, so nothing leaves.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use anyhow::{Context, Result, bail};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{HashMap, Map, MapData, PerCpuHashMap, PerCpuValues},
+    programs::{SchedClassifier, TcAttachType, TestRun, TestRunOptions},
+};
+use envnet_common::{
+    Address, DropReason,
+    maps::{COUNTERS, Counters, DROPS, DropKey, ENVIRONMENTS, Environment, MAPPINGS, Mapping, MappingKey},
+};
+use envnet_model::{Direction, World};
+
+use crate::{corpus::hex, pure};
+
+/// Index of the loopback interface in every network namespace.
+const LOOPBACK: u32 = 1;
+/// Longer than any frame that is run; the kernel takes one page with room for its own data.
+const LONGEST: usize = 4096;
+
+const TC_ACT_OK: u32 = 0;
+const TC_ACT_SHOT: u32 = 2;
+const TC_ACT_REDIRECT: u32 = 7;
+
+/// What a program did with a frame. What it became is in the buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Let it go on.
+    Pass,
+    /// Turned it round.
+    Redirect,
+    /// Dropped it.
+    Drop,
+    /// A code that the programs do not know.
+    Unknown(u32),
+}
+
+/// Environment, reason and internal address under which drops are counted.
+pub type DropCount = BTreeMap<(u32, &'static str, Option<Ipv4Addr>), u64>;
+/// Packets and bytes that were translated, by environment and internal address: in, then out.
+pub type TranslatedCount = BTreeMap<(u32, Ipv4Addr), [u64; 4]>;
+
+/// The loaded programs and their maps.
+pub struct Kernel {
+    programs: Ebpf,
+    environments: HashMap<MapData, u32, Environment>,
+    mappings: HashMap<MapData, MappingKey, Mapping>,
+    counters: PerCpuHashMap<MapData, MappingKey, Counters>,
+    drops: PerCpuHashMap<MapData, DropKey, u64>,
+    cpus: usize,
+    buffer: Vec<u8>,
+}
+
+impl Kernel {
+    /// Loads both programs.
+    pub fn load() -> Result<Self> {
+        let mut programs = EbpfLoader::new()
+            .load(envnet::EBPF_OBJECT)
+            .context("the programs cannot be loaded: this needs root and a kernel with BPF")?;
+        for direction in [Direction::In, Direction::Out] {
+            let program = programs.program_mut(name(direction)).context("no such program")?;
+            <&mut SchedClassifier>::try_from(program)?.load()?;
+        }
+        let mut take = |name: &str| programs.take_map(name).with_context(|| format!("no map {name}"));
+        let [environments, mappings, counters, drops] =
+            [take(ENVIRONMENTS)?, take(MAPPINGS)?, take(COUNTERS)?, take(DROPS)?];
+        Ok(Self {
+            environments: typed(environments)?,
+            mappings: HashMap::try_from(mappings)?,
+            counters: PerCpuHashMap::try_from(counters)?,
+            drops: PerCpuHashMap::try_from(drops)?,
+            programs,
+            cpus: aya::util::nr_cpus().map_err(|(what, error)| anyhow::anyhow!("{what}: {error}"))?,
+            buffer: vec![0; LONGEST],
+        })
+    }
+
+    /// Replaces everything in the maps: `world` and its mappings, or nothing, for frames on the loopback interface.
+    pub fn enter(&mut self, world: Option<&World>) -> Result<()> {
+        self.enter_at(LOOPBACK, world)
+    }
+
+    /// Runs one program on what passes an interface of the calling thread's network namespace, as long as this lives.
+    pub fn attach(&mut self, direction: Direction, interface: &str, attach_type: TcAttachType) -> Result<()> {
+        let program = self.programs.program_mut(name(direction)).context("no such program")?;
+        let program: &mut SchedClassifier = program.try_into()?;
+        program
+            .attach(interface, attach_type)
+            .with_context(|| format!("{} cannot be attached to {interface}", name(direction)))?;
+        Ok(())
+    }
+
+    /// The same for frames on the interface with this index.
+    pub fn enter_at(&mut self, interface: u32, world: Option<&World>) -> Result<()> {
+        let environments: Vec<u32> = self.environments.keys().collect::<Result<_, _>>()?;
+        for key in environments {
+            self.environments.remove(&key)?;
+        }
+        let mappings: Vec<MappingKey> = self.mappings.keys().collect::<Result<_, _>>()?;
+        for key in mappings {
+            self.mappings.remove(&key)?;
+            self.counters.remove(&key)?;
+        }
+        let Some(world) = world else {
+            return Ok(());
+        };
+        self.environments.insert(interface, pure::environment(world), 0)?;
+        for mapping in &world.mappings {
+            let key = MappingKey {
+                environment: mapping.environment,
+                internal: mapping.internal.into(),
+            };
+            let external = mapping.external.into();
+            self.mappings.insert(key, Mapping { external }, 0)?;
+        }
+        self.reset_counters()
+    }
+
+    /// Runs one program; the second value is what the frame became.
+    pub fn run(&mut self, direction: Direction, frame: &[u8]) -> Result<(Action, &[u8])> {
+        let program = self.programs.program(name(direction)).context("no such program")?;
+        let program: &SchedClassifier = program.try_into()?;
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut self.buffer),
+            ..TestRunOptions::default()
+        };
+        let result = program
+            .test_run(options)
+            .with_context(|| format!("the kernel does not run a program on {}", hex(frame)))?;
+        let action = match result.return_value {
+            TC_ACT_OK => Action::Pass,
+            TC_ACT_SHOT => Action::Drop,
+            TC_ACT_REDIRECT => Action::Redirect,
+            code => Action::Unknown(code),
+        };
+        Ok((action, &self.buffer[..result.data_size_out as usize]))
+    }
+
+    /// Reads the drop counters and empties them.
+    pub fn take_drops(&mut self) -> Result<DropCount> {
+        let keys: Vec<DropKey> = self.drops.keys().collect::<Result<_, _>>()?;
+        let mut count = DropCount::new();
+        for key in keys {
+            let Some(reason) = DropReason::from_number(key.reason) else {
+                bail!("drops are counted under reason {}, which there is not", key.reason);
+            };
+            let internal = (key.internal != Address::UNSPECIFIED).then(|| key.internal.into());
+            let packets = self.drops.get(&key, 0)?.iter().sum::<u64>();
+            *count.entry((key.environment, reason.label(), internal)).or_default() += packets;
+            self.drops.remove(&key)?;
+        }
+        Ok(count)
+    }
+
+    /// Reads the counters of translated packets and sets them to zero.
+    pub fn take_translated(&mut self) -> Result<TranslatedCount> {
+        let mut count = TranslatedCount::new();
+        for entry in &self.counters {
+            let (key, values) = entry?;
+            let sum = count.entry((key.environment, key.internal.into())).or_default();
+            for value in values.iter() {
+                let each = [value.packets_in, value.bytes_in, value.packets_out, value.bytes_out];
+                for (sum, value) in sum.iter_mut().zip(each) {
+                    *sum += value;
+                }
+            }
+        }
+        count.retain(|_, counts| *counts != [0; 4]);
+        self.reset_counters()?;
+        Ok(count)
+    }
+
+    fn reset_counters(&mut self) -> Result<()> {
+        let keys: Vec<MappingKey> = self.mappings.keys().collect::<Result<_, _>>()?;
+        for key in keys {
+            let zeroes = PerCpuValues::try_from(vec![Counters::default(); self.cpus])?;
+            self.counters.insert(key, zeroes, 0)?;
+        }
+        Ok(())
+    }
+}
+
+fn typed(map: Map) -> Result<HashMap<MapData, u32, Environment>> {
+    Ok(HashMap::try_from(map)?)
+}
+
+const fn name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::In => "router_ingress",
+        Direction::Out => "router_egress",
+    }
+}
