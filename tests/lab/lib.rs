@@ -9,6 +9,7 @@ pub mod envnet;
 pub mod guest;
 pub mod http;
 pub mod interrupt;
+pub mod kernel;
 mod lab;
 pub mod namespace;
 pub mod parallel;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use envnet_lab::run;
+use envnet_lab::{kernel, run};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -19,11 +19,16 @@ struct Arguments {
 enum Command {
     /// Clone a set of virtual machines into every environment and reach each clone from outside
     Run(run::Options),
+    /// Run a test program under another kernel, in QEMU
+    Kernel(kernel::Options),
 }
 
 fn main() -> ExitCode {
-    let Command::Run(options) = Arguments::parse().command;
-    match run::run(&options) {
+    let result = match Arguments::parse().command {
+        Command::Run(options) => run::run(&options),
+        Command::Kernel(options) => kernel::run(&options),
+    };
+    match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

@@ -1,14 +1,19 @@
 //! The frame around every test.
 
-use std::time::Duration;
+use std::{
+    fs,
+    io::{self, Write as _},
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{Lab, Options, interrupt};
 
 use crate::snapshot;
 
-/// The ways to attach programs that this kernel has and envnet supports.
-const HOOKS: [&str; 2] = ["tcx", "clsact"];
+/// The ways to attach programs that envnet supports, and the first kernel that has them.
+const HOOKS: [(&str, (u32, u32)); 2] = [("tcx", (6, 6)), ("clsact", (4, 5))];
 
 /// How long the kernel may take to remove a namespace.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -18,9 +23,20 @@ pub(crate) fn attached(test: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
     attached_with(Options::default(), test)
 }
 
-/// Runs a test once for each way to attach the programs.
+/// Runs a test once for each way to attach the programs that this kernel has, and says which it has not.
 pub(crate) fn attached_each_way(test: impl Fn(&Lab) -> Result<()>) -> Result<()> {
-    for hook in HOOKS {
+    let kernel = kernel_version()?;
+    for (hook, needed) in HOOKS {
+        if kernel < needed {
+            let current = thread::current();
+            let (test, (major, minor)) = (current.name().unwrap_or("?"), needed);
+            // Not by `println`, whose output is shown for failed tests only.
+            writeln!(
+                io::stderr(),
+                "skipped: {test} with {hook}, which needs Linux {major}.{minor}"
+            )?;
+            continue;
+        }
         attached_with(
             Options {
                 hook: Some(hook),
@@ -31,6 +47,18 @@ pub(crate) fn attached_each_way(test: impl Fn(&Lab) -> Result<()>) -> Result<()>
         .context(hook)?;
     }
     Ok(())
+}
+
+/// The running kernel's major and minor version.
+fn kernel_version() -> Result<(u32, u32)> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").context("the kernel's release")?;
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map_while(|number| number.parse().ok());
+    numbers
+        .next()
+        .zip(numbers.next())
+        .with_context(|| format!("the kernel's release is {release}"))
 }
 
 /// Like [`attached`], in a laboratory of another kind.
@@ -49,6 +77,11 @@ pub(crate) fn detached(test: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
 /// Like [`detached`], in a laboratory of another kind.
 pub(crate) fn detached_with(options: Options, test: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
     let lab = Lab::new(options)?;
+    // The kernel's link watch takes up to a second to say that a link is up.
+    interrupt::wait_for("the uplink", PATIENCE, || {
+        let links = lab.host().ip("-brief link show up")?;
+        Ok((!links.contains("DOWN")).then_some(()))
+    })?;
     let host = snapshot::of_host(&lab)?;
     let sysctls = snapshot::sysctls(lab.host())?;
     test(&lab)?;

@@ -4,12 +4,16 @@ use std::{path::Path, process::Command, sync::Once};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::process::{Privilege, check, describe, find, output};
+use xtask::process::{Privilege, check, describe, find, output};
 
 /// Installs packages, with nothing recommended and nothing removed.
 pub(crate) fn install(packages: &[&str], why: &str) -> Result<()> {
-    let by_hand = format!("install {} by hand ({why})", packages.join(", "));
-    try_install(packages, why).context(by_hand)
+    let by_hand = if find("apt-get").is_some() {
+        "as root: apt-get install --no-install-recommends"
+    } else {
+        "install by hand:"
+    };
+    try_install(packages, why).with_context(|| format!("{by_hand} {} ({why})", packages.join(" ")))
 }
 
 fn try_install(packages: &[&str], why: &str) -> Result<()> {

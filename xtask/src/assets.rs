@@ -10,11 +10,9 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{
-    apt,
-    process::{check, find},
-    target_dir,
-};
+use xtask::process::{check, find};
+
+use crate::{apt, target_dir};
 
 /// Stands for the newest kernel that Debian makes for virtual machines.
 const KERNEL: &str = "linux-image-cloud-amd64";
@@ -100,13 +98,13 @@ fn make(work: &Path, assets: &Path) -> Result<()> {
     fs::rename(&ready, assets).with_context(|| format!("renaming {} to {}", ready.display(), assets.display()))
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::copy(from, to)
         .map(drop)
         .with_context(|| format!("copying {} to {}", from.display(), to.display()))
 }
 
-fn first_existing(root: &Path, candidates: &[&str]) -> Result<PathBuf> {
+pub(crate) fn first_existing(root: &Path, candidates: &[&str]) -> Result<PathBuf> {
     let found = candidates
         .iter()
         .map(|candidate| root.join(candidate))
@@ -115,7 +113,7 @@ fn first_existing(root: &Path, candidates: &[&str]) -> Result<PathBuf> {
 }
 
 /// Searches a folder and those in it for a module, compressed or not.
-fn find_module(folder: &Path, name: &str) -> Result<Option<PathBuf>> {
+pub(crate) fn find_module(folder: &Path, name: &str) -> Result<Option<PathBuf>> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let path = entry.path();
@@ -136,7 +134,7 @@ fn find_module(folder: &Path, name: &str) -> Result<Option<PathBuf>> {
 }
 
 /// The guests' busybox loads only modules that are not compressed.
-fn decompress(module: &Path) -> Result<()> {
+pub(crate) fn decompress(module: &Path) -> Result<()> {
     let (program, package) = match module.extension().and_then(|extension| extension.to_str()) {
         Some("xz") => ("xz", "xz-utils"),
         Some("zst") => ("zstd", "zstd"),

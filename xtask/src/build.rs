@@ -7,10 +7,9 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::{
-    process::{cargo, check},
-    setup, target_dir,
-};
+use xtask::process::{cargo, check};
+
+use crate::{setup, target_dir};
 
 /// The verb `build`.
 pub(crate) fn build() -> Result<()> {

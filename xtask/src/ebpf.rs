@@ -12,7 +12,8 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use crate::{
-    toolchain::{Toolchain, VARIABLE, bpf_linker},
+    linker::find_linker,
+    toolchain::{Toolchain, VARIABLE},
     workspace,
 };
 
@@ -71,7 +72,7 @@ impl Compiler {
     pub fn find(target_dir: &Path) -> Result<Self> {
         let find = || {
             let toolchain = Toolchain::choose()?;
-            let linker = bpf_linker()?;
+            let linker = find_linker()?;
             // Apart from the outer build's folders, whose lock the outer cargo holds.
             let target_dir = target_dir.join("ebpf").join(toolchain.kind.name());
             Ok::<_, anyhow::Error>(Self {

@@ -1,6 +1,8 @@
-//! What envnet's build script and `cargo xtask` share: finding a compiler for the BPF target and using it.
+//! What envnet's build script and `cargo xtask` share: finding a compiler for the BPF target, and using it.
 
 pub mod ebpf;
+pub mod linker;
+pub mod process;
 pub mod toolchain;
 
 use std::path::Path;

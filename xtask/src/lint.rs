@@ -2,27 +2,27 @@
 //!
 //! Advisories are not among them: their database is not in a package registry, and a lint must not depend on the day.
 
-use std::{path::Path, process::Command};
+use std::{path::PathBuf, process::Command};
 
 use anyhow::{Result, bail};
 use xtask::{
-    ebpf::{Compiler, PACKAGE},
-    toolchain::find_program,
+    ebpf::Compiler,
+    process::{cargo, check, find},
+    workspace,
 };
 
-use crate::{
-    process::{cargo, check},
-    setup, target_dir,
-};
+use crate::{compliance, setup, target_dir};
 
 /// The verb `lint`.
 pub(crate) fn lint() -> Result<()> {
+    setup::compiler()?;
     setup::lints()?;
     let checks = [
         ("format", format as fn() -> Result<()>),
         ("lints", clippy),
         ("lints of the eBPF programs", clippy_ebpf),
         ("documentation", documentation),
+        ("compliance page", compliance::check),
         ("licences, sources and versions", dependencies),
     ];
     let mut failed = Vec::new();
@@ -42,56 +42,32 @@ pub(crate) fn lint() -> Result<()> {
 }
 
 fn format() -> Result<()> {
-    check(cargo().args(["fmt", "--all", "--check"]))
+    check(cargo().args(words("fmt --all --check")))
 }
 
 fn clippy() -> Result<()> {
-    let arguments = [
-        "clippy",
-        "--locked",
-        "--workspace",
-        "--exclude",
-        PACKAGE,
-        "--all-targets",
-        "--",
-        "--deny",
-        "warnings",
-    ];
-    check(cargo().args(arguments))
+    let arguments = "clippy --locked --workspace --exclude envnet-ebpf --all-targets -- --deny warnings";
+    check(cargo().args(words(arguments)))
 }
 
 fn clippy_ebpf() -> Result<()> {
     let compiler = Compiler::find(&target_dir()?)?;
-    check(
-        compiler
-            .clippy()?
-            .args(["--locked", "--no-deps", "--", "--deny", "warnings"]),
-    )
+    check(compiler.clippy()?.args(words("--locked --no-deps -- --deny warnings")))
 }
 
 fn documentation() -> Result<()> {
-    let arguments = [
-        "doc",
-        "--locked",
-        "--workspace",
-        "--exclude",
-        PACKAGE,
-        "--no-deps",
-        "--document-private-items",
-    ];
-    check(cargo().args(arguments).env("RUSTDOCFLAGS", "--deny warnings"))
+    let arguments = "doc --locked --workspace --exclude envnet-ebpf --no-deps --document-private-items";
+    // These pages are for who works on the code, and show what is private, too.
+    let flags = "--deny warnings --allow rustdoc::private_intra_doc_links";
+    check(cargo().args(words(arguments)).env("RUSTDOCFLAGS", flags))
 }
 
 fn dependencies() -> Result<()> {
-    let deny = find_program("cargo-deny").unwrap_or_else(|| Path::new("cargo-deny").to_owned());
-    let arguments = [
-        "--offline",
-        "--locked",
-        "check",
-        "--hide-inclusion-graph",
-        "licenses",
-        "bans",
-        "sources",
-    ];
-    check(Command::new(deny).args(arguments).current_dir(xtask::workspace()))
+    let deny = find("cargo-deny").unwrap_or_else(|| PathBuf::from("cargo-deny"));
+    let arguments = "--locked check --hide-inclusion-graph licenses bans sources";
+    check(Command::new(deny).args(words(arguments)).current_dir(workspace()))
+}
+
+fn words(arguments: &str) -> impl Iterator<Item = &str> {
+    arguments.split(' ')
 }

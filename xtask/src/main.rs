@@ -3,9 +3,11 @@
 mod apt;
 mod assets;
 mod build;
+mod compliance;
+mod fuzz;
+mod kernel;
 mod libtest;
 mod lint;
-mod process;
 mod run;
 mod setup;
 mod test;
@@ -29,6 +31,8 @@ enum Verb {
     Run(run::Options),
     /// Run the tests, layer by layer.
     Test(test::Options),
+    /// Run random packets through the programs and compare with a model of the translation.
+    Fuzz(fuzz::Options),
     /// Check format, lints, documentation and licences.
     Lint,
 }
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
         Verb::Build => build::build(),
         Verb::Run(options) => run::run(&options),
         Verb::Test(options) => test::test(&options),
+        Verb::Fuzz(options) => fuzz::fuzz(&options),
         Verb::Lint => lint::lint(),
     };
     match result {

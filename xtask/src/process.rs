@@ -10,17 +10,19 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use xtask::{toolchain::find_program, workspace};
+
+use crate::workspace;
 
 /// The cargo that runs this program, in the workspace.
-pub(crate) fn cargo() -> Command {
+#[must_use]
+pub fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(workspace());
     cargo
 }
 
 /// Runs a command that must succeed.
-pub(crate) fn check(command: &mut Command) -> Result<()> {
+pub fn check(command: &mut Command) -> Result<()> {
     let status = command
         .status()
         .with_context(|| format!("{} does not start", command.get_program().display()))?;
@@ -29,7 +31,7 @@ pub(crate) fn check(command: &mut Command) -> Result<()> {
 }
 
 /// Standard output of a command that must succeed.
-pub(crate) fn output(command: &mut Command) -> Result<String> {
+pub fn output(command: &mut Command) -> Result<String> {
     let output = command
         .output()
         .with_context(|| format!("{} does not start", command.get_program().display()))?;
@@ -44,7 +46,8 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 }
 
 /// The command as one would type it.
-pub(crate) fn describe(command: &Command) -> String {
+#[must_use]
+pub fn describe(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let program = program.file_name().unwrap_or(program.as_os_str());
     let words: Vec<_> = [program]
@@ -55,19 +58,24 @@ pub(crate) fn describe(command: &Command) -> String {
     words.join(" ")
 }
 
-/// Finds a program, also where an ordinary user's PATH does not look but sudo's does.
-pub(crate) fn find(name: &str) -> Option<PathBuf> {
-    find_program(name).or_else(|| {
-        ["/usr/sbin", "/sbin"]
-            .map(|folder| PathBuf::from(folder).join(name))
-            .into_iter()
-            .find(|path| path.is_file())
-    })
+/// Finds a program in PATH, or where PATH need not lead: to cargo's bin folder where cargo is a distribution's, and to
+/// the system's programs for an ordinary user.
+#[must_use]
+pub fn find(name: &str) -> Option<PathBuf> {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = env::split_paths(&path)
+        .chain(home.map(|home| home.join("bin")))
+        .chain(["/usr/sbin".into(), "/sbin".into()]);
+    folders
+        .map(|folder| folder.join(name))
+        .find(|program| program.is_file())
 }
 
 /// How this user becomes root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Privilege {
+pub enum Privilege {
     /// Is root already.
     Root,
     /// By sudo.
@@ -76,19 +84,20 @@ pub(crate) enum Privilege {
 
 impl Privilege {
     /// Finds the way, if there is one; `purpose` is what needs it.
-    pub(crate) fn find(purpose: &str) -> Result<Self> {
+    pub fn find(purpose: &str) -> Result<Self> {
         // The owner of a process's folder is its effective user.
         if fs::metadata("/proc/self").context("/proc is not there")?.uid() == 0 {
             return Ok(Self::Root);
         }
-        if find_program("sudo").is_none() {
-            bail!("{purpose} needs root: there is no sudo here, so run this as root");
+        if find("sudo").is_none() {
+            bail!("{purpose} needs root: this is not root, and there is no sudo here");
         }
         Ok(Self::Sudo)
     }
 
     /// A command that runs `program` as root with this environment.
-    pub(crate) fn command(self, program: impl AsRef<OsStr>) -> Command {
+    #[must_use]
+    pub fn command(self, program: impl AsRef<OsStr>) -> Command {
         match self {
             Self::Root => Command::new(program),
             Self::Sudo => {

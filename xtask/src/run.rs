@@ -5,7 +5,9 @@ use std::{ffi::OsString, os::unix::process::CommandExt};
 use anyhow::{Error, Result};
 use clap::Args;
 
-use crate::{build, process::Privilege, setup};
+use xtask::process::Privilege;
+
+use crate::{build, setup};
 
 /// Options of the verb `run`.
 #[derive(Debug, Args)]

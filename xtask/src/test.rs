@@ -6,14 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
-use crate::{
-    libtest::Tally,
-    process::{Privilege, cargo, check, describe},
-    setup, target_dir,
-};
+use xtask::process::{Privilege, cargo, check, describe};
+
+use crate::{kernel::Kernel, libtest::Tally, setup, target_dir};
 
 /// Options of the verb `test`.
 #[derive(Debug, Args)]
@@ -21,6 +19,9 @@ pub(crate) struct Options {
     /// Run only this layer; can be given more than once.
     #[arg(long, value_enum)]
     layer: Vec<Layer>,
+    /// Run rows and namespaces under this kernel in QEMU, not under the running one; can be given more than once.
+    #[arg(long, value_enum)]
+    kernel: Vec<Kernel>,
 }
 
 /// What is tested, from the inside out.
@@ -48,21 +49,38 @@ const UNITS: [&str; 8] = [
     "xtask",
 ];
 
+/// What is of interest under another kernel: does it load the programs, and do they work there?
+const LAYERS_IN_KERNELS: [Layer; 2] = [Layer::Rows, Layer::Namespaces];
+
 /// The verb `test`.
 pub(crate) fn test(options: &Options) -> Result<()> {
-    let layers = if options.layer.is_empty() {
-        Layer::value_variants()
-    } else {
-        &options.layer
+    let layers = match options.layer.as_slice() {
+        [] if options.kernel.is_empty() => Layer::value_variants(),
+        [] => &LAYERS_IN_KERNELS,
+        layers => layers,
     };
-    let outcomes: Vec<_> = layers.iter().map(|&layer| Outcome::of(layer)).collect();
+    let kernels: Vec<_> = match options.kernel.as_slice() {
+        [] => vec![None],
+        kernels => kernels.iter().copied().map(Some).collect(),
+    };
+    let mut outcomes = Vec::new();
+    for kernel in kernels {
+        for &layer in layers {
+            ensure!(
+                kernel.is_none() || LAYERS_IN_KERNELS.contains(&layer),
+                "the layer {} does not run under other kernels; leave out --kernel",
+                layer.name()
+            );
+            outcomes.push(Outcome::of(layer, kernel));
+        }
+    }
 
     println!(
-        "\n{:<12}{:>8}{:>8}{:>9}{:>10}",
+        "\n{:<19}{:>8}{:>8}{:>9}{:>10}",
         "layer", "passed", "failed", "ignored", "seconds"
     );
     for Outcome {
-        layer,
+        name,
         tally,
         elapsed,
         error,
@@ -75,8 +93,7 @@ pub(crate) fn test(options: &Options) -> Result<()> {
             ..
         } = tally;
         println!(
-            "{:<12}{passed:>8}{failed:>8}{ignored:>9}{:>10.1}",
-            layer.name(),
+            "{name:<19}{passed:>8}{failed:>8}{ignored:>9}{:>10.1}",
             elapsed.as_secs_f64()
         );
         if let Some(error) = error {
@@ -98,7 +115,7 @@ pub(crate) fn test(options: &Options) -> Result<()> {
     let broken: Vec<_> = outcomes
         .iter()
         .filter(|outcome| outcome.error.is_some())
-        .map(|outcome| outcome.layer.name())
+        .map(|outcome| outcome.name.as_str())
         .collect();
     if broken.is_empty() {
         Ok(())
@@ -109,20 +126,24 @@ pub(crate) fn test(options: &Options) -> Result<()> {
 
 /// What became of a layer.
 struct Outcome {
-    layer: Layer,
+    name: String,
     tally: Tally,
     elapsed: Duration,
     error: Option<String>,
 }
 
 impl Outcome {
-    fn of(layer: Layer) -> Self {
+    fn of(layer: Layer, kernel: Option<Kernel>) -> Self {
         let start = Instant::now();
-        println!("\n=== {} ===", layer.name());
+        let name = kernel.map_or_else(
+            || layer.name().to_owned(),
+            |kernel| format!("{} on {}", layer.name(), kernel.name()),
+        );
+        println!("\n=== {name} ===");
         let mut tally = Tally::default();
-        let error = layer.run(&mut tally).err().map(|error| format!("{error:#}"));
+        let error = layer.run(kernel, &mut tally).err().map(|error| format!("{error:#}"));
         Self {
-            layer,
+            name,
             tally,
             elapsed: start.elapsed(),
             error,
@@ -140,11 +161,21 @@ impl Layer {
         }
     }
 
+    /// The test programs of the laboratory that make up the layer.
+    const fn tests(self) -> &'static [&'static str] {
+        match self {
+            Self::Units => &[],
+            Self::Rows => &["rows", "model"],
+            Self::Namespaces => &["namespaces"],
+            Self::Clones => &["clones"],
+        }
+    }
+
     /// Runs the layer, adding its results to `tally`; an error unless all of it ran and passed.
-    fn run(self, tally: &mut Tally) -> Result<()> {
+    fn run(self, kernel: Option<Kernel>, tally: &mut Tally) -> Result<()> {
         self.set_up()?;
         let mut failures = Vec::new();
-        for mut command in self.commands()? {
+        for mut command in self.commands(kernel)? {
             if !stream(&mut command, tally)? {
                 failures.push(describe(&command));
             }
@@ -179,7 +210,7 @@ impl Layer {
         Ok(())
     }
 
-    fn commands(self) -> Result<Vec<Command>> {
+    fn commands(self, kernel: Option<Kernel>) -> Result<Vec<Command>> {
         let mut test = cargo();
         let target = target_dir()?;
         test.args(["test", "--no-fail-fast"])
@@ -191,21 +222,21 @@ impl Layer {
             test.args(["--lib", "--bins"]).args(UNITS);
             return Ok(vec![test, examples]);
         }
-        if Privilege::find("this layer (network namespaces and eBPF)")? == Privilege::Sudo {
+        if let Some(kernel) = kernel {
+            setup::qemu()?;
+            // Cargo hands the test programs to the laboratory, which runs them in a guest.
+            let (laboratory, folder) = (target.join("debug/envnet-lab"), kernel.prepare()?);
+            let runner = format!("['{}', 'kernel', '{}']", laboratory.display(), folder.display());
+            test.args(["--config", &format!("target.'cfg(unix)'.runner = {runner}")]);
+        } else if Privilege::find("this layer (network namespaces and eBPF)")? == Privilege::Sudo {
             // Only the tests themselves run as root, so that cargo leaves no files of root's in the target directory.
             test.args(["--config", "target.'cfg(unix)'.runner = 'sudo -E'"]);
         }
         // Two laboratories at once keep two processors busy without missing deadlines; machines are heavier.
         let threads = if self == Self::Clones { "1" } else { "2" };
-        test.args([
-            "--package",
-            "envnet-lab",
-            "--test",
-            self.name(),
-            "--",
-            "--test-threads",
-            threads,
-        ]);
+        test.args(["--package", "envnet-lab"]);
+        test.args(self.tests().iter().flat_map(|test| ["--test", test]));
+        test.args(["--", "--test-threads", threads]);
         Ok(vec![test])
     }
 }

@@ -1,25 +1,23 @@
-//! The compiler, linker and LLVM library that build the programs in the kernel.
+//! The compiler that builds the programs in the kernel.
 //!
 //! `core` for the BPF target is built from source, so the compiler must be one that allows unstable options and has its
 //! source beside it: rustup's nightly with rust-src, or a distribution's rustc and source of one version.
 
 use std::{
-    env, fs,
+    env,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::{
+    linker::{LLVM_MAJOR, VERSION, find_llvm},
+    process::{find, output},
+};
+
 /// Forces one [`Kind`] of toolchain when set, by its name.
 pub const VARIABLE: &str = "ENVNET_EBPF_TOOLCHAIN";
-/// The linker's version that is known to work; `cargo xtask setup` installs it.
-pub const BPF_LINKER_VERSION: &str = "0.10.3";
-/// Versions that begin so work.
-const BPF_LINKER_SERIES: &str = "0.10.";
-/// bpf-linker 0.10 is written against this LLVM; it reads the bitcode of this version and of older ones.
-pub const LLVM_MAJOR: u32 = 22;
-
 /// Where a toolchain comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -98,7 +96,7 @@ impl Toolchain {
         );
         ensure!(
             version.llvm <= LLVM_MAJOR,
-            "{} uses LLVM {}, newer than the {LLVM_MAJOR} of bpf-linker {BPF_LINKER_VERSION}",
+            "{} uses LLVM {}, newer than the {LLVM_MAJOR} of bpf-linker {VERSION}",
             rustc.display(),
             version.llvm
         );
@@ -170,72 +168,15 @@ fn belongs_to_outer_cargo(variable: &str) -> bool {
         && (NAMES.contains(&variable) || PREFIXES.iter().any(|prefix| variable.starts_with(prefix)))
 }
 
-/// Finds bpf-linker in PATH or where `cargo install` puts it, and checks that it is one that works here.
-pub fn bpf_linker() -> Result<PathBuf> {
-    let linker = find_program("bpf-linker").context("there is no bpf-linker in PATH or cargo's bin folder")?;
-    let version = output(Command::new(&linker).arg("--version"))?;
-    let version = version.split_whitespace().last().unwrap_or_default();
-    ensure!(
-        version.starts_with(BPF_LINKER_SERIES),
-        "{} is version {version}; {BPF_LINKER_SERIES}x is needed, for LLVM {LLVM_MAJOR}",
-        linker.display()
-    );
-    Ok(linker)
-}
-
-/// Finds a program in PATH or in cargo's bin folder, which need not be in PATH where cargo is a distribution's.
-#[must_use]
-pub fn find_program(name: &str) -> Option<PathBuf> {
-    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .chain(home.map(|home| home.join("bin")))
-        .map(|folder| folder.join(name))
-        .find(|p| p.is_file())
-}
-
 /// Asks rustup for a program of its nightly, without letting it install one.
 fn rustup_which(program: &str) -> Result<PathBuf> {
-    let rustup = find_program("rustup").context("rustup is not installed")?;
+    let rustup = find("rustup").context("rustup is not installed")?;
     let mut command = Command::new(rustup);
     command
         .args(["which", "--toolchain", "nightly", program])
         .env("RUSTUP_AUTO_INSTALL", "0");
     let path = output(&mut command).context("rustup has no nightly toolchain")?;
     Ok(PathBuf::from(path.trim()))
-}
-
-/// Finds libLLVM beside the compiler or where distributions put it.
-///
-/// bpf-linker opens the first file called libLLVM* in its search path, whatever its version, so it is given one by name.
-fn find_llvm(beside_compiler: &Path) -> Option<PathBuf> {
-    let folders = [
-        beside_compiler.to_owned(),
-        format!("/usr/lib/{}-linux-gnu", env::consts::ARCH).into(),
-        format!("/usr/lib/llvm-{LLVM_MAJOR}/lib").into(),
-        "/usr/lib64".into(),
-    ];
-    folders
-        .iter()
-        .filter_map(|folder| fs::read_dir(folder).ok())
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| {
-            path.file_name()
-                .and_then(|name| name.to_str())
-                .is_some_and(is_llvm_library)
-        })
-}
-
-/// Whether a file name is the library's own ("libLLVM.so.22.1", with rustup's suffix "-rust-1.95.0-stable"), not that of
-/// the link or linker script ("libLLVM-22-rust-1.95.0-stable.so") beside it.
-fn is_llvm_library(name: &str) -> bool {
-    let version = name
-        .strip_prefix("libLLVM.so.")
-        .and_then(|rest| rest.split(['.', '-']).next());
-    version.and_then(|version| version.parse().ok()) == Some(LLVM_MAJOR)
 }
 
 /// The parts of `rustc -vV` that decide whether the compiler fits.
@@ -261,20 +202,6 @@ impl Version {
     }
 }
 
-/// Standard output of a command that must succeed.
-fn output(command: &mut Command) -> Result<String> {
-    let output = command
-        .output()
-        .with_context(|| format!("{} does not start", command.get_program().display()))?;
-    ensure!(
-        output.status.success(),
-        "{} failed: {}",
-        command.get_program().display(),
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,21 +220,6 @@ mod tests {
                        release: 1.97.0-nightly\nLLVM version: 22.1.6\n";
         assert_eq!(Version::parse(verbose).expect("valid"), Version { minor: 97, llvm: 22 });
         assert!(Version::parse("rustc 1.63.0\n").is_err());
-    }
-
-    #[test]
-    fn only_the_right_llvm_is_taken() {
-        assert!(is_llvm_library("libLLVM.so.22.1"));
-        assert!(is_llvm_library("libLLVM.so.22.1-rust-1.95.0-stable"));
-        for other in [
-            "libLLVM.so.23.0",
-            "libLLVM-14.so.1",
-            "libLLVM-22.so",
-            "libLLVM-22-rust-1.95.0-stable.so",
-            "libLLVM.so",
-        ] {
-            assert!(!is_llvm_library(other), "{other}");
-        }
     }
 
     #[test]

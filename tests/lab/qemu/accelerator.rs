@@ -59,7 +59,7 @@ impl Accelerator {
     }
 
     /// QEMU's options.
-    pub(super) fn arguments(self) -> &'static [&'static str] {
+    pub(crate) fn arguments(self) -> &'static [&'static str] {
         match self {
             Self::Kvm => &["-accel", "kvm", "-cpu", "host"],
             Self::Tcg => &["-accel", "tcg"],

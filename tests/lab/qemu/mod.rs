@@ -2,7 +2,7 @@
 
 mod accelerator;
 mod console;
-mod cpio;
+pub(crate) mod cpio;
 mod image;
 mod machine;
 mod qmp;

@@ -1,0 +1,136 @@
+//! Keeps `docs/compliance.md` honest: every row of its tables has a state, what is said to be met names a test, and every
+//! test that is named exists.
+//!
+//! Sources are read as text, so that nothing needs to be built: a lint that takes minutes is not run.
+
+mod page;
+mod source;
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use anyhow::{Context, Result, ensure};
+use xtask::workspace;
+
+use page::{Name, Page, Row};
+
+const PAGE: &str = "docs/compliance.md";
+
+/// What the first segment of a test's name stands for: the root of a test program. The rest is as `cargo test` prints it.
+const PROGRAMS: [(&str, &str); 7] = [
+    ("clones", "tests/clones/main.rs"),
+    ("common", "envnet-common/src/lib.rs"),
+    ("envnet", "envnet/src/lib.rs"),
+    ("model", "tests/fuzz/replay/main.rs"),
+    ("namespaces", "tests/namespaces/main.rs"),
+    ("rows", "tests/rows/main.rs"),
+    ("translation", "envnet-common/tests/translation.rs"),
+];
+
+/// Checks the page against the sources.
+pub(crate) fn check() -> Result<()> {
+    let read = |path: &Path| {
+        let place = workspace().join(path);
+        fs::read_to_string(&place).with_context(|| format!("{} cannot be read", path.display()))
+    };
+    let page = Page::read(&read(Path::new(PAGE))?)?;
+    ensure!(!page.rows.is_empty(), "{PAGE} has no table of requirements");
+    let mut tests = BTreeMap::new();
+    for (program, root) in PROGRAMS {
+        if page.names.iter().any(|name| name.path.starts_with(program)) {
+            tests.insert(program, source::tests(Path::new(root), &read)?);
+        }
+    }
+    let errors = errors(&page, &tests);
+    ensure!(errors.is_empty(), "{}", errors.join("\n"));
+    println!(
+        "{} requirements, {} references to tests",
+        page.rows.len(),
+        page.names.len()
+    );
+    Ok(())
+}
+
+/// All that is wrong with the page, line by line.
+fn errors(page: &Page, tests: &BTreeMap<&str, Vec<String>>) -> Vec<String> {
+    let mut errors = Vec::new();
+    for name in &page.names {
+        let Name { line, path } = name;
+        let (program, path_there) = path.split_once("::").unwrap_or_default();
+        match tests.get(program) {
+            None => errors.push(format!(
+                "{PAGE}:{line}: `{path}` is in no test program; they are {}",
+                PROGRAMS.map(|(program, _)| program).join(", ")
+            )),
+            Some(there) if !there.iter().any(|test| test == path_there) => {
+                errors.push(format!("{PAGE}:{line}: there is no test `{path}`"));
+            }
+            Some(_) => {}
+        }
+    }
+    for row in page.rows.iter().filter(|row| row.state.needs_test()) {
+        let Row {
+            line,
+            requirement,
+            state,
+        } = row;
+        if !page.names.iter().any(|name| name.line == *line) {
+            errors.push(format!(
+                "{PAGE}:{line}: `{requirement}` is said to be {state} and names no test: name one, or say that it is untested"
+            ));
+        }
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complaints(page: &str) -> Vec<String> {
+        let tests = BTreeMap::from([("rows", vec!["icmp::errors".to_owned()])]);
+        errors(&Page::read(page).expect("a good page"), &tests)
+    }
+
+    #[test]
+    fn what_is_named_must_exist() {
+        let page = "| REQ-1 | a | b | met | `rows::icmp::errors` |\n| REQ-2 | a | b | met | `rows::icmp::error` |\n";
+        assert_eq!(
+            complaints(page),
+            ["docs/compliance.md:2: there is no test `rows::icmp::error`"]
+        );
+    }
+
+    #[test]
+    fn what_is_met_must_name_a_test() {
+        let page = "| REQ-1 | a | b | met | none |\n| REQ-2 | a | b | untested | |\n";
+        let complaints = complaints(page);
+        assert_eq!(complaints.len(), 1);
+        assert!(
+            complaints[0].starts_with("docs/compliance.md:1: `REQ-1` is said to be met"),
+            "{complaints:?}"
+        );
+    }
+
+    #[test]
+    fn an_unknown_program_is_named() {
+        let complaints = complaints("| REQ-1 | a | b | met | `row::icmp::errors` |\n");
+        assert_eq!(complaints.len(), 1);
+        assert!(
+            complaints[0].contains("`row::icmp::errors` is in no test program"),
+            "{complaints:?}"
+        );
+    }
+
+    #[test]
+    fn names_outside_the_tables_are_checked_as_well() {
+        assert_eq!(
+            complaints("\nAs `rows::icmp::gone` shows.\n"),
+            ["docs/compliance.md:2: there is no test `rows::icmp::gone`"]
+        );
+    }
+
+    #[test]
+    fn the_page_is_right() -> Result<()> {
+        check()
+    }
+}

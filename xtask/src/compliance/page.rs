@@ -1,0 +1,166 @@
+//! Reads the page: its tables (requirement, what it asks, what is done, state, tests), and every test that it names.
+
+use std::fmt;
+
+use anyhow::{Context, Result, ensure};
+
+/// What the page says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Page {
+    /// The requirements in its tables.
+    pub(super) rows: Vec<Row>,
+    /// Code spans with two colons in them, wherever they stand.
+    pub(super) names: Vec<Name>,
+}
+
+/// The name of a test.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Name {
+    /// Line of the page, counted from 1.
+    pub(super) line: usize,
+    pub(super) path: String,
+}
+
+/// One requirement.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Row {
+    /// Line of the page, counted from 1.
+    pub(super) line: usize,
+    /// Its number in the RFC.
+    pub(super) requirement: String,
+    pub(super) state: State,
+}
+
+/// How far a requirement is met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// It is, and tests prove it.
+    Met,
+    /// Some of it is, and tests prove that.
+    InPart,
+    /// It should be, but no test proves it.
+    Untested,
+    /// It is not.
+    NotMet,
+    /// It is about something that envnet does not have.
+    DoesNotApply,
+}
+
+impl State {
+    const ALL: [Self; 5] = [
+        Self::Met,
+        Self::InPart,
+        Self::Untested,
+        Self::NotMet,
+        Self::DoesNotApply,
+    ];
+
+    pub(super) const fn needs_test(self) -> bool {
+        matches!(self, Self::Met | Self::InPart)
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Met => "met",
+            Self::InPart => "in part",
+            Self::Untested => "untested",
+            Self::NotMet => "not met",
+            Self::DoesNotApply => "does not apply",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Page {
+    pub(super) fn read(text: &str) -> Result<Self> {
+        let mut page = Self::default();
+        let mut fenced = false;
+        for (line, text) in (1..).zip(text.lines()) {
+            let fence = text.trim_start().starts_with("```");
+            fenced ^= fence;
+            if !fenced && !fence {
+                page.names.extend(names(line, text)?);
+                page.rows.extend(row(line, text)?);
+            }
+        }
+        Ok(page)
+    }
+}
+
+fn names(line: usize, text: &str) -> Result<impl Iterator<Item = Name>> {
+    let spans = text.split('`');
+    ensure!(
+        spans.clone().count() % 2 == 1,
+        "{}:{line}: a code span has no end",
+        super::PAGE
+    );
+    let names = spans.skip(1).step_by(2).filter(|span| span.contains("::"));
+    Ok(names.map(move |path| Name {
+        line,
+        path: path.to_owned(),
+    }))
+}
+
+/// A row of a table with five columns, unless it is the table's head.
+fn row(line: usize, text: &str) -> Result<Option<Row>> {
+    let cells = text.trim().strip_prefix('|').and_then(|text| text.strip_suffix('|'));
+    let cells: Vec<&str> = cells.unwrap_or_default().split('|').map(str::trim).collect();
+    let [requirement, _, _, state, _] = cells[..] else {
+        return Ok(None);
+    };
+    if state == "state" || state.chars().all(|char| char == '-') {
+        return Ok(None);
+    }
+    let state = State::ALL.into_iter().find(|known| known.name() == state);
+    let state = state.with_context(|| {
+        let known = State::ALL.map(State::name).join(", ");
+        format!("{}:{line}: the fourth column is a state, one of: {known}", super::PAGE)
+    })?;
+    Ok(Some(Row {
+        line,
+        requirement: requirement.to_owned(),
+        state,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_found_among_other_things() {
+        let text = "# Page\n\n`is::here`\n\n| requirement | asks | envnet | state | tests |\n|---|---|---|---|---|\n\
+            | REQ-9a | hairpin | `gwE` | met | `rows::hairpin::x` |\n| a | table | of three |\n\
+            ```sh\n| a | b | c | d | `e::f` |\n```\n";
+        let name = |line, path: &str| Name {
+            line,
+            path: path.to_owned(),
+        };
+        let page = Page {
+            rows: vec![Row {
+                line: 7,
+                requirement: "REQ-9a".to_owned(),
+                state: State::Met,
+            }],
+            names: vec![name(3, "is::here"), name(7, "rows::hairpin::x")],
+        };
+        assert_eq!(Page::read(text).expect("a good page"), page);
+    }
+
+    #[test]
+    fn states_are_these_only() {
+        let error = Page::read("\n| REQ-1 | a | b | fine | |\n").expect_err("no state");
+        assert!(error.to_string().starts_with("docs/compliance.md:2: "), "{error}");
+    }
+
+    #[test]
+    fn an_open_code_span_is_an_error() {
+        let error = Page::read("| REQ-1 | a | b | met | `rows::x |\n").expect_err("an open span");
+        assert!(error.to_string().contains("no end"), "{error}");
+    }
+}
