@@ -1,4 +1,4 @@
-//! From the router to the outside: internal sources become external, nothing internal leaves.
+//! From the router to the outside: internal sources become external; what has no external one does not leave.
 
 use envnet_common::{
     DropReason, Verdict, admit,

@@ -31,11 +31,13 @@ impl<'a> Packet<'a> {
         unsafe { (*self.context.skb.skb).ifindex }
     }
 
-    /// Whether there is a VLAN tag that the device has taken out of the frame.
+    /// Whether there is a tag of a VLAN that the device has taken out of the frame. A tag with VLAN 0 only gives a priority
+    /// (IEEE 802.1Q, 9.6): the frame counts as untagged.
     #[inline(always)]
     pub(crate) fn is_tagged(&self) -> bool {
+        const VLAN: u32 = 0x0fff;
         // SAFETY: as above.
-        unsafe { (*self.context.skb.skb).vlan_present != 0 }
+        unsafe { (*self.context.skb.skb).vlan_present != 0 && (*self.context.skb.skb).vlan_tci & VLAN != 0 }
     }
 }
 

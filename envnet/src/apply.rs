@@ -123,13 +123,18 @@ impl<'a> Applier<'a> {
             Action::CreateNamespace { name } => self.create_namespace(environment, name).await?,
             Action::DeleteNamespace { name } => {
                 self.routers.remove(&environment);
-                netns::unbind(name)?;
+                if self.is_own_namespace(environment, name).await? {
+                    netns::unbind(name)?;
+                }
             }
             Action::CreateLink(link) => self.create_link(environment, link).await?,
             Action::DeleteLink { place, name } => {
                 let netlink = self.netlink(environment, *place)?.clone();
-                // A link may have gone with its other end or its namespace.
-                if let Some(link) = netlink.link(name).await? {
+                // A link may have gone with its other end or its namespace; and what has the name by now, or had it when
+                // making ours failed, may be somebody else's. In the router there is nobody else.
+                let own =
+                    |link: &netlink::Link| *place == Place::Router || link.owner(self.instance) == Some(environment);
+                if let Some(link) = netlink.link(name).await?.filter(own) {
                     netlink.delete_link(link.index).await?;
                 }
             }
@@ -142,7 +147,7 @@ impl<'a> Applier<'a> {
             Action::RemoveEnvironment { index } => self.tables()?.remove_environment(*index, environment)?,
             Action::InsertMapping { key, new, .. } => self.tables()?.insert_mapping(*key, *new)?,
             Action::RemoveMappings(keys) => self.tables()?.remove_mappings(keys)?,
-            Action::AttachPrograms { place, link } => self.attach_programs(environment, *place, link).await?,
+            Action::AttachPrograms { place, link, .. } => self.attach_programs(environment, *place, link).await?,
             Action::UnpinLinks { place, .. } => programs::unpin_links(self.instance, *place, environment)?,
             Action::AddAddress { link, address } => {
                 let (netlink, link) = self.in_router(environment, link).await?;
@@ -174,6 +179,15 @@ impl<'a> Applier<'a> {
         netns.bind(name)?;
         self.routers.insert(environment, (netns, netlink));
         Ok(())
+    }
+
+    /// Whether a namespace carries the environment's mark.
+    async fn is_own_namespace(&self, environment: u32, name: &str) -> Result<bool> {
+        if !netns::names()?.iter().any(|existing| existing == name) {
+            return Ok(false);
+        }
+        let loopback = Netlink::open(&Netns::open(name)?)?.link("lo").await?;
+        Ok(loopback.is_some_and(|loopback| loopback.alias == self.instance.alias(environment)))
     }
 
     async fn create_link(&mut self, environment: u32, link: &Link) -> Result<()> {
@@ -213,7 +227,7 @@ impl<'a> Applier<'a> {
                 host.create_link(&link.name, mac, link.mtu, &new).await?;
             }
             LinkKind::Tap { user, group } => {
-                let tap = tap::open(self.host, &link.name)?;
+                let tap = tap::create(self.host, &link.name)?;
                 tap.set_owner(*user, *group)?;
                 self.mark(&host, environment, &link.name).await?;
                 tap.persist()?;
@@ -225,18 +239,15 @@ impl<'a> Applier<'a> {
         if !matches!(link.kind, LinkKind::Tap { .. }) {
             self.mark(&netlink, environment, &link.name).await?;
         }
-        match &link.master {
-            Some(_) => {
-                self.set_link(
-                    environment,
-                    link.place,
-                    &link.name,
-                    &Attribute::Master(link.master.clone()),
-                )
-                .await
-            }
-            None => Ok(()),
+        if link.master.is_some() {
+            let master = Attribute::Master(link.master.clone());
+            self.set_link(environment, link.place, &link.name, &master).await?;
         }
+        if link.group_forwarding != 0 {
+            let groups = Attribute::GroupForwarding(link.group_forwarding);
+            self.set_link(environment, link.place, &link.name, &groups).await?;
+        }
+        Ok(())
     }
 
     async fn attach_programs(&mut self, environment: u32, place: Place, link: &str) -> Result<()> {
@@ -285,6 +296,9 @@ impl<'a> Applier<'a> {
                 .context("is a virtual machine using it?")?
                 .set_owner(*user, *group);
         }
+        if let Attribute::GroupForwarding(mask) = new {
+            return netlink.set_group_forwarding(link.index, *mask).await;
+        }
         netlink
             .set_link(link.index, |message| match new {
                 Attribute::Mtu(mtu) => message.mtu(*mtu),
@@ -293,7 +307,7 @@ impl<'a> Applier<'a> {
                 Attribute::Up(true) => message.up(),
                 Attribute::Up(false) => message.down(),
                 Attribute::Alias(alias) => message.alias(alias.clone()),
-                Attribute::Owner(..) => message,
+                Attribute::Owner(..) | Attribute::GroupForwarding(_) => message,
             })
             .await
     }
@@ -351,6 +365,7 @@ fn kernel_route(route: &crate::desired::Route, interface: u32) -> netlink::Route
         gateway: route.gateway,
         interface,
         source: Some(route.source),
+        metric: route.metric,
     }
 }
 

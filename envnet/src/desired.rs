@@ -71,7 +71,13 @@ pub struct Link {
     pub master: Option<String>,
     /// MTU in bytes.
     pub mtu: u32,
+    /// Which link-local groups (01:80:c2:00:00:0X, a bit each) it forwards as a port. Frames to the others go to the host
+    /// on the port itself, past the bridge.
+    pub group_forwarding: u16,
 }
+
+/// All link-local groups but 01:80:c2:00:00:01, which are pause frames: no bridge forwards those, nor hands them on.
+const ALL_GROUPS: u16 = 0xfffd;
 
 /// How a link is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +133,8 @@ pub struct Route {
     pub interface: String,
     /// Source of what the router itself sends.
     pub source: Ipv4Addr,
+    /// Metric.
+    pub metric: u32,
 }
 
 /// Says what every environment of a configuration consists of, by number.
@@ -186,11 +194,17 @@ fn environment(config: &Config, instance: &Instance, host: &HostFacts, number: u
 
 fn links(config: &Config, host: &HostFacts, number: u32, mac: impl Fn(MacRole) -> Mac) -> Vec<Link> {
     let bridge = names::bridge(number);
-    let link = |place, name, kind, mac, master| Link {
+    let link = |place, name, kind, mac, master: Option<String>| Link {
         place,
         name,
         kind,
         mac,
+        // How a user's own bridge treats its ports is the user's affair.
+        group_forwarding: if master.as_ref() == Some(&bridge) {
+            ALL_GROUPS
+        } else {
+            0
+        },
         master,
         mtu: host.mtu,
     };
@@ -282,12 +296,14 @@ fn routes(config: &Config, number: u32) -> Vec<Route> {
         gateway: None,
         interface: interface.clone(),
         source,
+        metric: 0,
     };
     let default = config.uplink.gateway.map(|gateway| Route {
         destination: Ipv4Net::default(),
         gateway: Some(gateway),
         interface,
         source,
+        metric: 0,
     });
     [pool].into_iter().chain(default).collect()
 }
@@ -295,7 +311,7 @@ fn routes(config: &Config, number: u32) -> Vec<Route> {
 /// A new namespace may inherit the host's settings, so that everything that matters is said.
 const ROUTER_SYSCTLS: &[(&str, &str)] = &[
     ("ipv4/ip_forward", "1"),
-    // Stateless translation makes paths asymmetric in the kernel's eyes, and the programs check sources themselves.
+    // The programs check sources at the border, and count what they drop, which the kernel would not.
     ("ipv4/conf/all/rp_filter", "0"),
     ("ipv4/conf/default/rp_filter", "0"),
     // A hairpinned packet leaves where it came from; a redirect would tell the guest of an external address.

@@ -1,7 +1,10 @@
 //! The host takes no part in an environment, even when its administrator, or other software, makes it a router, a proxy for
 //! ARP and a listener to router advertisements after envnet has attached.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::{Ipv4Addr, UdpSocket},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
@@ -14,6 +17,8 @@ use etherparse::PacketBuilder;
 use crate::fixture::attached;
 
 const NOBODY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 77);
+/// An address of the host that no guest may reach through its tap.
+const HOST: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 1);
 const ROUTER_ADVERTISEMENT: u8 = 134;
 const ALL_NODES: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
@@ -82,6 +87,23 @@ fn the_host_hears_nothing_whatever_its_sysctls_say() -> Result<()> {
             .udp(1000, 9)
             .write(&mut frame, b"not this way")?;
         socket.send(&frame)?;
+        // Groups whose frames a bridge does not forward but hands to the host on the port itself (IEEE 802.1D, 7.12.6).
+        lab.host().ip(&format!("address add {HOST} dev lo"))?;
+        let service = lab.host().run(|| Ok(UdpSocket::bind((HOST, 0))?))?;
+        service.set_read_timeout(Some(Duration::from_millis(500)))?;
+        for group in 0..=0x0f {
+            let mut frame = Vec::new();
+            PacketBuilder::ethernet2(guest_mac, [0x01, 0x80, 0xc2, 0, 0, group])
+                .ipv4(dc.internal().octets(), HOST.octets(), 64)
+                .udp(1000, service.local_addr()?.port())
+                .write(&mut frame, b"past the bridge")?;
+            socket.send(&frame)?;
+        }
+        ensure!(
+            service.recv(&mut [0; 64]).is_err(),
+            "the host has received something from the guest"
+        );
+        lab.host().ip(&format!("address delete {HOST} dev lo"))?;
         // A question that only a proxy would answer.
         ensure!(guest.ping(NOBODY)?.is_none(), "somebody answers for {NOBODY}");
         interrupt::sleep(Duration::from_millis(500))?;

@@ -204,8 +204,8 @@ fn path_mtu_discovery_works_inwards() -> Result<()> {
 fn narrow_routes(lab: &envnet_lab::Lab) -> Result<()> {
     let router = lab.router(1)?;
     for interface in ["gw1", "peer1-gw1"] {
-        let routes = router.ip(&format!("route show dev {interface}"))?;
-        for route in routes.lines() {
+        let shown = router.ip(&format!("route show dev {interface}"))?;
+        for route in shown.lines() {
             router.ip(&format!("route change {} dev {interface} mtu {NARROW}", route.trim()))?;
         }
     }

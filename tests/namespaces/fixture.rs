@@ -80,7 +80,9 @@ pub(crate) fn detached_with(options: Options, test: impl FnOnce(&Lab) -> Result<
     // The kernel's link watch takes up to a second to say that a link is up.
     interrupt::wait_for("the uplink", PATIENCE, || {
         let links = lab.host().ip("-brief link show up")?;
-        Ok((!links.contains("DOWN")).then_some(()))
+        let state = |link: &str| link.split_ascii_whitespace().nth(1).map(str::to_owned);
+        let mut states = links.lines().filter(|link| !link.starts_with("lo ")).map(state);
+        Ok(states.all(|state| state.as_deref() == Some("UP")).then_some(()))
     })?;
     let host = snapshot::of_host(&lab)?;
     let sysctls = snapshot::sysctls(lab.host())?;

@@ -8,6 +8,7 @@ mod deaf;
 mod errors;
 mod fixture;
 mod fragments;
+mod hostile;
 mod isolation;
 mod laboratory;
 mod lifecycle;

@@ -3,12 +3,14 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::{config, count, session::Session};
+use super::{config, count, lock::Lock, session::Session};
 use crate::{cli::Cli, plan};
 
 pub(super) async fn run(cli: &Cli) -> Result<()> {
     let config = config(cli)?;
     let session = Session::open(cli)?;
+    // Half of a change is no state to compare with.
+    let _lock = Lock::take()?;
     let (wanted, observed) = session.survey(&config).await?;
     let changes = plan::attach(&wanted, &observed, &session.instance)?;
     if cli.json {

@@ -3,9 +3,12 @@
 use anyhow::{Context, Result};
 use aya_log::EbpfLogger;
 use envnet_common::maps::Settings;
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    signal::unix::{SignalKind, signal},
+};
 
-use super::{config, session::Session};
+use super::{config, lock::Lock, session::Session};
 use crate::{
     cli::{self, Cli},
     kernel::{programs::Programs, tables::Tables},
@@ -14,10 +17,12 @@ use crate::{
 
 pub(super) async fn run(cli: &Cli, options: &cli::Status) -> Result<()> {
     let session = Session::open(cli)?;
+    let lock = Lock::take()?;
     let observed = session.observe().await?;
     // The maps know everything but the names of the machines.
     let config = config(cli);
     let status = Status::read(&observed, &session.instance, config.as_ref().ok())?;
+    drop(lock);
     if cli.json {
         println!("{}", serde_json::to_string(&status)?);
     } else {
@@ -41,6 +46,7 @@ async fn follow_log(session: &Session, translations: bool) -> Result<()> {
     let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }?;
     // What was logged before anybody asked.
     logger.get_mut().flush();
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let interrupt = tokio::signal::ctrl_c();
     tokio::pin!(interrupt);
     tables.settings.set(
@@ -52,6 +58,7 @@ async fn follow_log(session: &Session, translations: bool) -> Result<()> {
     )?;
     let result = loop {
         tokio::select! {
+            _ = terminate.recv() => break Ok(()),
             interrupted = &mut interrupt => break interrupted.context("cannot wait for Ctrl-C"),
             ready = logger.readable_mut() => {
                 let mut ready = ready?;

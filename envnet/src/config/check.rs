@@ -179,7 +179,7 @@ fn interface_name(name: &str) -> Result<(), String> {
     let wrong = name.is_empty()
         || name == "."
         || name == ".."
-        || name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace());
+        || name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control());
     if wrong {
         return Err(format!(
             "`{name}` cannot be the name of an interface; see `ip link` for those there are"
@@ -208,7 +208,7 @@ fn vms(file: &[Spanned<file::Vm>], addresses: &Addresses) -> Result<Vec<Vm>, Pro
         .map(|(index, vm)| {
             let key = |field: &str| format!("vm[{index}].{field}");
             let name = vm.name.get_ref();
-            if name.is_empty() || name.contains(char::is_whitespace) {
+            if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
                 return problem(
                     key("name"),
                     vm.name.span(),

@@ -10,7 +10,7 @@ use std::{
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{}: cannot read the configuration: {source}; name another file with --config", path.display())]
+    #[error("{}: cannot read the configuration; name another file with --config", path.display())]
     Read {
         /// The file.
         path: PathBuf,

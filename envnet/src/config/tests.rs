@@ -163,8 +163,10 @@ fn wrong_machines_are_refused() {
     refused("\"10.0.0.3\"", "\"10.0.0.0\"", "22: vm[1].address: ", &["network"]);
     refused("\"member\"", "\"dc\"", "21: vm[1].name: ", &["vm[0]"]);
     refused("\"member\"", "\"a b\"", "21: vm[1].name: ", &["spaces"]);
+    refused("\"member\"", "\"a\\u001b\"", "21: vm[1].name: ", &["word"]);
     let mac = "mac = \"52:54:00:00:00:02\"";
     refused(mac, "mac = \"52:54:00:00:00\"", "19: mac: ", &["six"]);
+    refused(mac, "mac = \"+1:00:00:00:00:02\"", "19: mac: ", &["six"]);
     refused(mac, "mac = \"01:00:5e:00:00:02\"", "19: vm[0].mac: ", &["unicast"]);
     let no_machine = GOOD.split("[[vm]]").next().expect("a part before the machines");
     assert!(

@@ -188,16 +188,17 @@ impl Programs {
         Self::open(instance)?.context("the programs just pinned are gone")
     }
 
-    /// Removes the pins of other builds' programs.
+    /// Removes the pins of other builds' programs, and of maps that no program uses any more.
     pub fn forget_others(instance: &Instance) -> Result<()> {
         let directory = bpffs::directory(instance);
-        let own = programs_directory(&directory);
+        let own = [
+            programs_directory(&directory),
+            tables::directory(instance),
+            directory.join("links"),
+        ];
         for entry in fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))? {
             let path = entry?.path();
-            let programs = path
-                .file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with("programs-"));
-            if programs && path != own {
+            if !own.contains(&path) {
                 fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
             }
         }
@@ -258,6 +259,7 @@ impl Programs {
     pub fn attach(&mut self, netns: &Netns, place: Place, environment: u32, hook: Hook) -> Result<()> {
         let link = attach_link(place, environment);
         let links = self.directory.join("links");
+        fs::create_dir_all(&links).with_context(|| format!("cannot create {}", links.display()))?;
         for (role, program) in ROLES
             .iter()
             .zip(&mut self.classifiers)

@@ -25,11 +25,20 @@ pub struct Tap {
     name: String,
 }
 
-/// Opens the tap `name` in a namespace, creating it when there is none. Fails with `EBUSY` when a virtual machine has it.
+/// Makes the tap `name` in a namespace; an error when there is something of that name.
 ///
 /// The tap has `IFF_VNET_HDR`, so that virtual machines can use checksum and segmentation offload, and is persistent only
 /// after [`Tap::persist`]: a crash before that leaves nothing behind.
+pub fn create(netns: &Netns, name: &str) -> Result<Tap> {
+    open_with(netns, name, TAP_FLAGS | IFF_TUN_EXCL)
+}
+
+/// Opens a tap. Fails with `EBUSY` when a virtual machine has it.
 pub fn open(netns: &Netns, name: &str) -> Result<Tap> {
+    open_with(netns, name, TAP_FLAGS)
+}
+
+fn open_with(netns: &Netns, name: &str, flags: u16) -> Result<Tap> {
     let file = netns
         .run(|| -> Result<OwnedFd> {
             let file = File::options()
@@ -39,7 +48,7 @@ pub fn open(netns: &Netns, name: &str) -> Result<Tap> {
                 .context("cannot open /dev/net/tun")?;
             let mut request = InterfaceRequest {
                 name: [0; libc::IFNAMSIZ],
-                flags: TAP_FLAGS,
+                flags,
                 reserved: [0; 22],
             };
             request.name[..name.len()].copy_from_slice(name.as_bytes());
@@ -60,6 +69,9 @@ pub fn open(netns: &Netns, name: &str) -> Result<Tap> {
     reason = "the flags are defined for this 16-bit field"
 )]
 const TAP_FLAGS: u16 = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as u16;
+
+/// `linux/if_tun.h`: never attach to a tap that exists.
+const IFF_TUN_EXCL: u16 = 0x8000;
 
 /// The part of `struct ifreq` that `TUNSETIFF` uses, padded to its whole size.
 #[repr(C)]

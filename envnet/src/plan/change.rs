@@ -22,9 +22,9 @@ pub struct Change {
 /// What can be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Load this build's programs and pin them; `first` when there are no maps yet.
+    /// Load this build's programs and pin them.
     LoadPrograms {
-        /// Whether nothing of the instance is pinned so far.
+        /// Whether there is nothing of the instance so far, so that taking it back harms nobody.
         first: bool,
     },
     /// Let go of other builds' programs.
@@ -99,6 +99,8 @@ pub enum Action {
         place: Place,
         /// Name of the link.
         link: String,
+        /// Whether the link is new, too. Taking programs from one that may be in use would let packets out untranslated.
+        new: bool,
     },
     /// Forget the pins of the programs' links.
     UnpinLinks {
@@ -140,6 +142,8 @@ pub enum Attribute {
     Up(bool),
     /// The ifalias.
     Alias(String),
+    /// Which link-local groups the port of a bridge forwards; the others it hands to the host.
+    GroupForwarding(u16),
     /// User and group that may open a tap.
     Owner(Option<u32>, Option<u32>),
 }
@@ -188,7 +192,7 @@ impl Change {
                 new: *old,
                 old: Some(*new),
             },
-            Action::AttachPrograms { place, link } => Action::UnpinLinks {
+            Action::AttachPrograms { place, link, new: true } => Action::UnpinLinks {
                 place: *place,
                 link: link.clone(),
             },
@@ -203,6 +207,7 @@ impl Change {
             Action::AddRoute(route) => Action::DeleteRoute(route.clone()),
             Action::DeleteRoute(route) => Action::AddRoute(route.clone()),
             Action::LoadPrograms { first: false }
+            | Action::AttachPrograms { new: false, .. }
             | Action::SetSysctl { old: None, .. }
             | Action::ForgetOtherPrograms
             | Action::RemovePins
@@ -277,7 +282,7 @@ impl fmt::Display for Change {
                 f.write_str("- mapping")?;
                 keys.iter().try_for_each(|key| write!(f, " {}", key.internal))
             }
-            Action::AttachPrograms { place, link } => write!(f, "+ programs on {}", Located(*place, link)),
+            Action::AttachPrograms { place, link, .. } => write!(f, "+ programs on {}", Located(*place, link)),
             Action::UnpinLinks { place, link } => write!(f, "- programs on {}", Located(*place, link)),
             Action::AddAddress { link, address } => write!(f, "+ address {address} on {link} in the router"),
             Action::DeleteAddress { link, address } => write!(f, "- address {address} on {link} in the router"),
@@ -309,6 +314,7 @@ impl fmt::Display for Attribute {
             Self::Master(None) => f.write_str("port of nothing"),
             Self::Up(true) => f.write_str("up"),
             Self::Up(false) => f.write_str("down"),
+            Self::GroupForwarding(mask) => write!(f, "group_fwd_mask {mask:#x}"),
             Self::Alias(alias) => write!(f, "alias `{alias}`"),
             Self::Owner(user, group) => write!(f, "user {} and group {}", id(user), id(group)),
         }

@@ -1,6 +1,8 @@
 //! Making one environment what it should be, from whatever is there of it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::Ipv4Addr};
+
+use ipnet::Ipv4Net;
 
 use super::{Action, Attribute, Change, Conflict};
 use crate::{
@@ -46,16 +48,18 @@ impl<'a> EnvironmentPlan<'a> {
 
     fn make(&mut self) -> Result<(), Conflict> {
         self.namespace()?;
-        self.sysctls(Place::Router);
+        self.sysctls(|_, link| link.is_none());
+        self.surplus_in_router();
         for link in &self.wanted.links {
             self.link(link)?;
         }
-        self.sysctls(Place::Host);
+        self.sysctls(|_, link| link.is_some());
         self.maps();
         self.programs();
+        let kept = self.old_routes();
         self.addresses();
         self.up();
-        self.routes();
+        self.new_routes(&kept);
         self.surplus();
         Ok(())
     }
@@ -81,16 +85,20 @@ impl<'a> EnvironmentPlan<'a> {
         Ok(())
     }
 
-    fn sysctls(&mut self, place: Place) {
-        for sysctl in self.wanted.sysctls.iter().filter(|sysctl| sysctl.place == place) {
-            if sysctl.key.starts_with("ipv6/") && !self.observed.ipv6 {
+    /// Those sysctls that `which` wants, asked for the place and for the link the sysctl is one of, if it is.
+    fn sysctls(&mut self, which: impl Fn(Place, Option<&str>) -> bool) {
+        for sysctl in &self.wanted.sysctls {
+            let place = sysctl.place;
+            let link = sysctl
+                .key
+                .split('/')
+                .nth(2)
+                .filter(|name| !matches!(*name, "all" | "default"));
+            if (sysctl.key.starts_with("ipv6/") && !self.observed.ipv6) || !which(place, link) {
                 continue;
             }
             // A sysctl of a link that is made anew starts from its default.
-            let replaced = self
-                .made
-                .iter()
-                .any(|(at, name)| *at == place && sysctl.key.split('/').nth(2) == Some(name));
+            let replaced = link.is_some_and(|link| self.made.contains(&(place, link)));
             let values = match place {
                 Place::Host => Some(&self.observed.sysctls),
                 Place::Router => self.router.map(|router| &router.sysctls),
@@ -117,6 +125,13 @@ impl<'a> EnvironmentPlan<'a> {
             return Ok(());
         }
         let present = self.present(wanted.place, &wanted.name);
+        let taken = |link: &netlink::Link| link.altnames.contains(&wanted.name);
+        if wanted.place == Place::Host && self.observed.links.values().any(taken) {
+            return Err(Conflict::Link {
+                name: wanted.name.clone(),
+                environment: self.wanted.number,
+            });
+        }
         if let Some(present) = present {
             if wanted.place == Place::Host && present.owner(self.instance) != Some(self.wanted.number) {
                 return Err(Conflict::Link {
@@ -228,10 +243,20 @@ impl<'a> EnvironmentPlan<'a> {
             let lost = master
                 .as_deref()
                 .is_some_and(|master| self.made.contains(&(Place::Host, master)));
-            set(
-                Attribute::Master(wanted.master.clone()),
-                Attribute::Master(master.filter(|_| !lost)),
-            );
+            let master = master.filter(|_| !lost);
+            // What a port forwards is forgotten when it leaves the bridge.
+            let forwarding = if master == wanted.master {
+                present.group_forwarding
+            } else {
+                0
+            };
+            set(Attribute::Master(wanted.master.clone()), Attribute::Master(master));
+            if wanted.group_forwarding != 0 {
+                set(
+                    Attribute::GroupForwarding(wanted.group_forwarding),
+                    Attribute::GroupForwarding(forwarding),
+                );
+            }
         }
     }
 
@@ -261,27 +286,34 @@ impl<'a> EnvironmentPlan<'a> {
             let link = attach_link(place, self.wanted.number);
             let new = self.made.contains(&(place, link.as_str()));
             if new || attached != Some(Attached::Current) || !self.observed.programs_loaded {
-                self.push(Action::AttachPrograms { place, link });
+                self.push(Action::AttachPrograms { place, link, new });
             }
         }
     }
 
+    /// Addresses of the router that it should not have, on links that stay.
+    fn surplus_addresses(&self) -> Vec<(String, Ipv4Net)> {
+        let present = self.router.into_iter().flat_map(|router| &router.addresses);
+        present
+            .filter(|address| !self.made.contains(&(Place::Router, address.0.as_str())))
+            .filter(|address| !self.wanted.addresses.contains(address))
+            .cloned()
+            .collect()
+    }
+
     fn addresses(&mut self) {
-        let present: BTreeSet<_> = self.router.map(|router| router.addresses.clone()).unwrap_or_default();
-        let made = |link: &str| self.made.contains(&(Place::Router, link));
+        let present = self.router.map(|router| &router.addresses);
         let missing: Vec<_> = self
             .wanted
             .addresses
             .iter()
-            .filter(|address| made(&address.0) || !present.contains(address))
+            .filter(|address| {
+                self.made.contains(&(Place::Router, address.0.as_str()))
+                    || present.is_none_or(|present| !present.contains(address))
+            })
             .cloned()
             .collect();
-        let surplus: Vec<_> = present
-            .iter()
-            .filter(|address| !made(&address.0) && !self.wanted.addresses.contains(address))
-            .cloned()
-            .collect();
-        for (link, address) in surplus {
+        for (link, address) in self.surplus_addresses() {
             self.push(Action::DeleteAddress { link, address });
         }
         for (link, address) in missing {
@@ -312,25 +344,60 @@ impl<'a> EnvironmentPlan<'a> {
         }
     }
 
-    fn routes(&mut self) {
-        let present: BTreeSet<desired::Route> = self
-            .router
+    /// Deletes the routes that have to go, and returns those that stay. The kernel drops a route without a word when its
+    /// source address is deleted; so such a route goes before, and comes back after.
+    fn old_routes(&mut self) -> BTreeSet<desired::Route> {
+        let made = |link: &str| self.made.contains(&(Place::Router, link));
+        let addresses = self.router.map(|router| &router.addresses);
+        let gone: BTreeSet<_> = addresses
             .into_iter()
-            .flat_map(|router| &router.routes)
-            .filter(|(_, interface)| !self.made.contains(&(Place::Router, interface.as_str())))
+            .flatten()
+            .filter(|(link, _)| made(link))
+            .map(|(_, address)| address.addr())
+            .collect();
+        let present = self.router.into_iter().flat_map(|router| &router.routes);
+        let present = present
+            .filter(|(route, link)| !made(link) && !route.source.is_some_and(|source| gone.contains(&source)))
             .map(|(route, interface)| desired::Route {
                 destination: route.destination,
                 gateway: route.gateway,
                 interface: interface.clone(),
-                source: route.source.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED),
-            })
-            .collect();
-        let wanted: BTreeSet<desired::Route> = self.wanted.routes.iter().cloned().collect();
-        for route in present.difference(&wanted) {
-            self.push(Action::DeleteRoute(route.clone()));
+                source: route.source.unwrap_or(Ipv4Addr::UNSPECIFIED),
+                metric: route.metric,
+            });
+        let surplus = self.surplus_addresses();
+        let keeps_source = |route: &desired::Route| surplus.iter().all(|(_, address)| address.addr() != route.source);
+        let (kept, old): (BTreeSet<_>, BTreeSet<_>) =
+            present.partition(|route| self.wanted.routes.contains(route) && keeps_source(route));
+        for route in old {
+            self.push(Action::DeleteRoute(route));
         }
-        for route in wanted.difference(&present) {
-            self.push(Action::AddRoute(route.clone()));
+        kept
+    }
+
+    fn new_routes(&mut self, kept: &BTreeSet<desired::Route>) {
+        for route in &self.wanted.routes {
+            if !kept.contains(route) {
+                self.push(Action::AddRoute(route.clone()));
+            }
+        }
+    }
+
+    /// Links of the router that are not wanted, by whatever name: one may hold the index that `gwE` asks for.
+    fn surplus_in_router(&mut self) {
+        let wanted = |name: &str| {
+            self.wanted
+                .links
+                .iter()
+                .any(|link| link.place == Place::Router && link.name == name)
+        };
+        let links = self.router.into_iter().flat_map(|router| router.links.keys());
+        let surplus: Vec<_> = links.filter(|name| *name != "lo" && !wanted(name)).cloned().collect();
+        for name in surplus {
+            self.push(Action::DeleteLink {
+                place: Place::Router,
+                name,
+            });
         }
     }
 

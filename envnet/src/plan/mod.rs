@@ -49,7 +49,7 @@ pub fn attach(
         changes.push(Change {
             environment: None,
             action: Action::LoadPrograms {
-                first: !observed.pinned,
+                first: !observed.pinned && remove::present(observed, instance).is_empty(),
             },
         });
     }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use envnet_common::Mac;
+use ipnet::Ipv4Net;
 
 use super::*;
 use crate::{
@@ -23,6 +24,11 @@ use crate::{
 const UPLINK: u32 = 2;
 
 fn config(environments: &str, mode: &str, machines: &[u8]) -> Config {
+    let text = text(environments, mode, machines);
+    Config::parse(&text, Path::new("test.toml")).expect("a good configuration")
+}
+
+fn text(environments: &str, mode: &str, machines: &[u8]) -> String {
     let mut text = format!(
         "environments = \"{environments}\"\n[uplink]\ninterface = \"up0\"\nmode = \"{mode}\"\ngateway = \"172.16.0.1\"\n\
          [addresses]\ninternal = \"10.0.0.0/24\"\nrouter = \"10.0.0.1\"\nexternal = \"172.16.0.0/16\"\n"
@@ -30,7 +36,14 @@ fn config(environments: &str, mode: &str, machines: &[u8]) -> Config {
     for machine in machines {
         let _infallible = writeln!(text, "[[vm]]\nname = \"m{machine}\"\naddress = \"10.0.0.{machine}\"");
     }
-    Config::parse(&text, Path::new("test.toml")).expect("a good configuration")
+    text
+}
+
+/// A configuration in which something else is different.
+fn changed(environments: &str, (from, to): (&str, &str)) -> Config {
+    let text = text(environments, "macvlan", &[2, 3]);
+    assert!(text.contains(from), "{from} is not in the configuration");
+    Config::parse(&text.replace(from, to), Path::new("test.toml")).expect("a good configuration")
 }
 
 fn wanted(config: &Config) -> BTreeMap<u32, Environment> {
@@ -54,6 +67,8 @@ fn kernel_link(index: u32, name: &str, kind: Kind) -> KernelLink {
         up: false,
         alias: String::new(),
         group: 0,
+        altnames: Vec::new(),
+        group_forwarding: 0,
     }
 }
 
@@ -151,9 +166,15 @@ impl Model {
                 let removed = self.links(environment, place).remove(&name);
                 let index = removed.as_ref().map(|link| link.index);
                 if removed.is_some() && place == Place::Router {
-                    let router = self.router(environment);
-                    router.addresses.retain(|(link, _)| *link != name);
-                    router.routes.retain(|(_, link)| *link != name);
+                    self.forget_interface(environment, &name);
+                }
+                if removed.is_some()
+                    && name == names::router_port(environment)
+                    && let Some(router) = self.observed.routers.get_mut(&environment)
+                {
+                    let inside = names::router_inside(environment);
+                    router.links.remove(&inside);
+                    self.forget_interface(environment, &inside);
                 }
                 if name == names::bridge(environment) {
                     self.observed.bridges.remove(&environment);
@@ -162,7 +183,7 @@ impl Model {
                 let ports = self.observed.links.values_mut();
                 ports
                     .filter(|port| port.master.is_some() && port.master == index)
-                    .for_each(|port| port.master = None);
+                    .for_each(|port| (port.master, port.group_forwarding) = (None, 0));
                 if removed.is_some()
                     && name == names::gateway_port(environment)
                     && let Some(router) = self.observed.routers.get_mut(&environment)
@@ -198,9 +219,10 @@ impl Model {
                 match new {
                     Attribute::Mtu(mtu) => link.mtu = mtu,
                     Attribute::Mac(mac) => link.mac = mac,
-                    Attribute::Master(_) => link.master = master,
+                    Attribute::Master(_) => (link.master, link.group_forwarding) = (master, 0),
                     Attribute::Up(up) => link.up = up,
                     Attribute::Alias(alias) => link.alias = alias,
+                    Attribute::GroupForwarding(mask) => link.group_forwarding = mask,
                     Attribute::Owner(user, group) => link.kind = Kind::Tap { user, group },
                 }
             }
@@ -218,7 +240,7 @@ impl Model {
             }
             Action::InsertMapping { key, new, .. } => drop(self.observed.mappings.insert(key, new)),
             Action::RemoveMappings(keys) => self.observed.mappings.retain(|key, _| !keys.contains(key)),
-            Action::AttachPrograms { place, link } => {
+            Action::AttachPrograms { place, link, .. } => {
                 assert!(self.observed.programs_loaded);
                 assert!(
                     self.links(environment, place).contains_key(&link),
@@ -236,6 +258,7 @@ impl Model {
             }
             Action::DeleteAddress { link, address } => {
                 assert!(self.router(environment).addresses.remove(&(link, address)));
+                self.forget_source(environment, address);
             }
             Action::AddRoute(route) => {
                 let link = self
@@ -250,14 +273,44 @@ impl Model {
                     gateway: route.gateway,
                     interface: link.index,
                     source: Some(route.source),
+                    metric: route.metric,
                 };
                 self.router(environment).routes.insert((kernel, route.interface));
             }
             Action::DeleteRoute(route) => {
                 let routes = &mut self.router(environment).routes;
-                routes.retain(|(kernel, link)| (kernel.destination, link) != (route.destination, &route.interface));
+                let before = routes.len();
+                routes.retain(|(kernel, link)| {
+                    (kernel.destination, kernel.metric, link) != (route.destination, route.metric, &route.interface)
+                });
+                assert_eq!(
+                    before,
+                    routes.len() + 1,
+                    "the kernel refuses to delete a route that is not there: {route}"
+                );
             }
         }
+    }
+
+    /// What the kernel does when an interface of the router goes.
+    fn forget_interface(&mut self, environment: u32, name: &str) {
+        let router = self.router(environment);
+        let (gone, kept) = std::mem::take(&mut router.addresses)
+            .into_iter()
+            .partition(|(link, _)| link == name);
+        router.addresses = kept;
+        router.routes.retain(|(_, link)| link != name);
+        let gone: BTreeSet<(String, Ipv4Net)> = gone;
+        for (_, address) in gone {
+            self.forget_source(environment, address);
+        }
+    }
+
+    /// What the kernel does, without a word, when an address of the router goes.
+    fn forget_source(&mut self, environment: u32, address: Ipv4Net) {
+        self.router(environment)
+            .routes
+            .retain(|(route, _)| route.source != Some(address.addr()));
     }
 
     fn create(&mut self, environment: u32, link: &Link) {
@@ -294,10 +347,12 @@ impl Model {
         };
         let master = link.master.as_ref().map(|master| self.observed.links[master].index);
         let mac = link.mac.unwrap_or_default();
+        let group_forwarding = link.group_forwarding;
         let made = KernelLink {
             mac,
             master,
             alias,
+            group_forwarding,
             ..kernel_link(index, &link.name, kind)
         };
         let old = self.links(environment, link.place).insert(link.name.clone(), made);
@@ -331,6 +386,8 @@ fn every_change_of_the_configuration_converges() {
         config("1-2", "bridge", &[2, 3]),
         config("2-3", "macvlan", &[2, 4]),
         config("3", "bridge", &[4]),
+        changed("1-2", ("router = \"10.0.0.1\"", "router = \"10.0.0.254\"")),
+        changed("1-2", ("10.0.0.0/24", "10.0.0.0/25")),
     ];
     let mut model = Model::new();
     for from in &configs {
@@ -412,6 +469,7 @@ fn damage_is_repaired() {
                 gateway: None,
                 interface: desired::gateway_index(1),
                 source: None,
+                metric: 7,
             };
             model.router(1).routes.insert((route, "gw1".to_owned()));
         }),
@@ -463,6 +521,34 @@ fn inverses_take_everything_back() {
     assert_clean(&model);
 }
 
+#[test]
+fn taking_an_upgrade_back_leaves_running_programs_alone() {
+    let config = config("1-2", "macvlan", &[2, 3]);
+    let mut model = Model::new();
+    model.attach(&config);
+    // What another build finds.
+    model.observed.programs_loaded = false;
+    for router in model.observed.routers.values_mut() {
+        router.attached = Attached::Other;
+    }
+    for pinned in [true, false] {
+        model.observed.pinned = pinned;
+        let changes = attach(&wanted(&config), &model.observed, &Instance::Host).expect("no conflict");
+        assert!(
+            changes
+                .iter()
+                .any(|change| matches!(change.action, Action::AttachPrograms { .. }))
+        );
+        let back: Vec<_> = changes.iter().filter_map(Change::inverse).collect();
+        let harmful = |change: &&Change| matches!(change.action, Action::UnpinLinks { .. } | Action::RemovePins);
+        assert_eq!(
+            back.iter().find(harmful),
+            None,
+            "the gateways are up and would be without programs"
+        );
+    }
+}
+
 fn assert_clean(model: &Model) {
     let links: Vec<&String> = model.observed.links.keys().collect();
     assert_eq!(links, ["up0"]);
@@ -490,6 +576,15 @@ fn what_is_not_envnets_is_refused() {
         observed.links.insert("vm1.2".into(), other);
     });
     assert!(error.contains("vm1.2"), "another instance's link: {error}");
+    let error = refuse(|observed| {
+        let altnames = vec!["br1".to_owned()];
+        let other = KernelLink {
+            altnames,
+            ..kernel_link(7, "precious", Kind::Bridge)
+        };
+        observed.links.insert("precious".into(), other);
+    });
+    assert!(error.contains("br1"), "an alternative name: {error}");
     let error = refuse(|observed| {
         observed.foreign_namespaces.insert("ns1".into());
     });

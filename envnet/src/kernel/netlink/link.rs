@@ -4,8 +4,8 @@ use envnet_common::Mac;
 use rtnetlink::{
     packet_core::Nla,
     packet_route::link::{
-        InfoData, InfoKind, InfoMacVlan, InfoTun, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
-        MacVlanMode,
+        InfoBridgePort, InfoData, InfoKind, InfoMacVlan, InfoPortData, InfoTun, LinkAttribute, LinkFlags, LinkInfo,
+        LinkLayerType, LinkMessage, MacVlanMode, Prop,
     },
 };
 
@@ -32,6 +32,10 @@ pub struct Link {
     pub alias: String,
     /// The link group; 0 when nobody set one.
     pub group: u32,
+    /// Other names that the kernel finds it by.
+    pub altnames: Vec<String>,
+    /// Which link-local groups (01:80:c2:00:00:0X, a bit each) it forwards as the port of a bridge.
+    pub group_forwarding: u16,
 }
 
 impl Link {
@@ -81,6 +85,8 @@ pub(super) fn link(message: &LinkMessage) -> Link {
         up: message.header.flags.contains(LinkFlags::Up),
         alias: String::new(),
         group: 0,
+        altnames: Vec::new(),
+        group_forwarding: 0,
     };
     let (mut kind, mut data, mut parent) = (None, None, 0);
     for attribute in &message.attributes {
@@ -88,6 +94,13 @@ pub(super) fn link(message: &LinkMessage) -> Link {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::IfAlias(alias) => link.alias.clone_from(alias),
             LinkAttribute::Address(bytes) => link.mac = <[u8; 6]>::try_from(&bytes[..]).map_or(Mac::default(), Mac),
+            LinkAttribute::PropList(properties) => {
+                link.altnames
+                    .extend(properties.iter().filter_map(|property| match property {
+                        Prop::AltIfName(name) => Some(name.clone()),
+                        _ => None,
+                    }));
+            }
             LinkAttribute::Group(group) => link.group = *group,
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Controller(index) if *index != 0 => link.master = Some(*index),
@@ -97,6 +110,9 @@ pub(super) fn link(message: &LinkMessage) -> Link {
                     match info {
                         LinkInfo::Kind(value) => kind = Some(value),
                         LinkInfo::Data(value) => data = Some(value),
+                        LinkInfo::PortData(InfoPortData::BridgePort(infos)) => {
+                            link.group_forwarding = group_forwarding(infos);
+                        }
                         _ => {}
                     }
                 }
@@ -121,6 +137,14 @@ pub(super) fn link(message: &LinkMessage) -> Link {
         _ => {}
     }
     link
+}
+
+fn group_forwarding(infos: &[InfoBridgePort]) -> u16 {
+    let mask = infos.iter().find_map(|info| match info {
+        InfoBridgePort::GroupFwdMask(mask) => Some(*mask),
+        _ => None,
+    });
+    mask.unwrap_or_default()
 }
 
 /// Attributes of a tun device (`linux/if_link.h`).

@@ -16,11 +16,11 @@ use envnet_common::Mac;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use ipnet::Ipv4Net;
 use rtnetlink::{
-    LinkMessageBuilder, LinkUnspec, RouteMessageBuilder,
+    LinkBridgePort, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder,
     packet_route::{
         AddressFamily,
         address::AddressAttribute,
-        link::{InfoData, InfoKind, InfoMacVlan, InfoVeth, MacVlanMode},
+        link::{InfoBridge, InfoData, InfoKind, InfoMacVlan, InfoVeth, MacVlanMode},
         neighbour::{NeighbourAddress, NeighbourAttribute},
         tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcMessage, TcOption},
     },
@@ -29,7 +29,7 @@ use tokio::runtime;
 
 use self::{
     link::link,
-    route::{route, route_message},
+    route::{new_route, old_route, route},
 };
 pub use self::{
     link::{Kind, Link},
@@ -92,7 +92,8 @@ impl Netlink {
     pub async fn link(&self, name: &str) -> Result<Option<Link>> {
         let mut stream = std::pin::pin!(self.0.link().get().match_name(name).execute());
         match stream.try_next().await {
-            Ok(message) => Ok(message.as_ref().map(link)),
+            // The kernel finds a link by its alternative names, too; that is somebody else's link.
+            Ok(message) => Ok(message.as_ref().map(link).filter(|link| link.name == name)),
             Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::ENODEV => Ok(None),
             Err(error) => Err(error).with_context(|| format!("cannot look up link {name}")),
         }
@@ -174,7 +175,9 @@ impl Netlink {
     /// Creates a link, which is down at first.
     pub async fn create_link(&self, name: &str, mac: Mac, mtu: u32, new: &NewLink<'_>) -> Result<()> {
         let builder = match new {
-            NewLink::Bridge => LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Bridge),
+            // Snooping would make the host itself join groups and speak IGMP to the guests.
+            NewLink::Bridge => LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Bridge)
+                .set_info_data(InfoData::Bridge(vec![InfoBridge::MulticastSnooping(false)])),
             NewLink::Macvlan { parent, netns, index } => {
                 LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::MacVlan)
                     .set_info_data(InfoData::MacVlan(vec![InfoMacVlan::Mode(MacVlanMode::Bridge)]))
@@ -224,6 +227,12 @@ impl Netlink {
         self.0.link().set(message).execute().await.map_err(plain)
     }
 
+    /// Says which link-local groups the port of a bridge forwards.
+    pub async fn set_group_forwarding(&self, index: u32, mask: u16) -> Result<()> {
+        let message = LinkBridgePort::new(index).group_fwd_mask(mask).build();
+        self.0.link().set_port(message).execute().await.map_err(plain)
+    }
+
     /// Deletes a link.
     pub async fn delete_link(&self, index: u32) -> Result<()> {
         self.0.link().del(index).execute().await.map_err(plain)
@@ -248,12 +257,12 @@ impl Netlink {
 
     /// Adds a route.
     pub async fn add_route(&self, route: &Route) -> Result<()> {
-        self.0.route().add(route_message(route)).execute().await.map_err(plain)
+        self.0.route().add(new_route(route)).execute().await.map_err(plain)
     }
 
     /// Deletes a route.
     pub async fn delete_route(&self, route: &Route) -> Result<()> {
-        self.0.route().del(route_message(route)).execute().await.map_err(plain)
+        self.0.route().del(old_route(route)).execute().await.map_err(plain)
     }
 }
 

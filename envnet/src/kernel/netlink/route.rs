@@ -21,6 +21,8 @@ pub struct Route {
     pub interface: u32,
     /// Source address of what the router itself sends.
     pub source: Option<Ipv4Addr>,
+    /// Metric; 0 is the most preferred.
+    pub metric: u32,
 }
 
 pub(super) fn route(message: &RouteMessage) -> Option<Route> {
@@ -30,12 +32,13 @@ pub(super) fn route(message: &RouteMessage) -> Option<Route> {
         return None;
     }
     let mut destination = Ipv4Addr::UNSPECIFIED;
-    let (mut gateway, mut source, mut interface) = (None, None, None);
+    let (mut gateway, mut source, mut interface, mut metric) = (None, None, None, 0);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = *address,
             RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(*address),
             RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = Some(*address),
+            RouteAttribute::Priority(priority) => metric = *priority,
             RouteAttribute::Oif(index) => interface = Some(*index),
             _ => {}
         }
@@ -46,18 +49,39 @@ pub(super) fn route(message: &RouteMessage) -> Option<Route> {
         gateway,
         interface: interface?,
         source,
+        metric,
     })
 }
 
-pub(super) fn route_message(route: &Route) -> RouteMessage {
+fn builder(route: &Route) -> RouteMessageBuilder<Ipv4Addr> {
     let mut builder = RouteMessageBuilder::<Ipv4Addr>::new()
         .destination_prefix(route.destination.addr(), route.destination.prefix_len())
         .output_interface(route.interface);
+    if route.metric != 0 {
+        builder = builder.priority(route.metric);
+    }
+    match route.gateway {
+        Some(gateway) => builder.gateway(gateway),
+        None => builder,
+    }
+}
+
+/// The message that adds a route.
+pub(super) fn new_route(route: &Route) -> RouteMessage {
+    let mut builder = builder(route);
     if let Some(source) = route.source {
         builder = builder.pref_source(source);
     }
     match route.gateway {
-        Some(gateway) => builder.gateway(gateway).onlink().build(),
+        Some(_) => builder.onlink().build(),
         None => builder.scope(RouteScope::Link).build(),
     }
+}
+
+/// The message that deletes a route, whoever made it.
+pub(super) fn old_route(route: &Route) -> RouteMessage {
+    builder(route)
+        .protocol(RouteProtocol::Unspec)
+        .scope(RouteScope::NoWhere)
+        .build()
 }
