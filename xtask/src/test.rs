@@ -38,9 +38,13 @@ enum Layer {
 }
 
 /// Packages with unit tests.
-const UNITS: [&str; 8] = [
+const UNITS: [&str; 12] = [
     "--package",
     "envnet-common",
+    "--package",
+    "envnet-fuzz",
+    "--package",
+    "envnet-model",
     "--package",
     "envnet",
     "--package",
@@ -51,6 +55,9 @@ const UNITS: [&str; 8] = [
 
 /// What is of interest under another kernel: does it load the programs, and do they work there?
 const LAYERS_IN_KERNELS: [Layer; 2] = [Layer::Rows, Layer::Namespaces];
+
+/// In the names of tests that take many minutes in a translated guest, and test the command more than the kernel.
+const SLOW: &str = "killed_at_any_point";
 
 /// The verb `test`.
 pub(crate) fn test(options: &Options) -> Result<()> {
@@ -219,15 +226,19 @@ impl Layer {
         if self == Self::Units {
             let mut examples = cargo();
             examples.args(["test", "--no-fail-fast", "--doc"]).args(UNITS);
+            // Properties of the translation are next to its crate, because they see it from outside.
+            let mut properties = cargo();
+            properties.args(["test", "--package", "envnet-common", "--test", "translation"]);
             test.args(["--lib", "--bins"]).args(UNITS);
-            return Ok(vec![test, examples]);
+            return Ok(vec![test, properties, examples]);
         }
         if let Some(kernel) = kernel {
             setup::qemu()?;
             // Cargo hands the test programs to the laboratory, which runs them in a guest.
             let (laboratory, folder) = (target.join("debug/envnet-lab"), kernel.prepare()?);
             let runner = format!("['{}', 'kernel', '{}']", laboratory.display(), folder.display());
-            test.args(["--config", &format!("target.'cfg(unix)'.runner = {runner}")]);
+            test.args(["--config", &format!("target.'cfg(unix)'.runner = {runner}")])
+                .env("ENVNET_LAB_PATIENCE", "5");
         } else if Privilege::find("this layer (network namespaces and eBPF)")? == Privilege::Sudo {
             // Only the tests themselves run as root, so that cargo leaves no files of root's in the target directory.
             test.args(["--config", "target.'cfg(unix)'.runner = 'sudo -E'"]);
@@ -237,6 +248,10 @@ impl Layer {
         test.args(["--package", "envnet-lab"]);
         test.args(self.tests().iter().flat_map(|test| ["--test", test]));
         test.args(["--", "--test-threads", threads]);
+        if kernel.is_some() && self == Self::Namespaces {
+            println!("skipped: tests named *{SLOW}*, which attach some forty times each");
+            test.args(["--skip", SLOW]);
+        }
         Ok(vec![test])
     }
 }

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use anyhow::{Context, Result, bail};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{HashMap, Map, MapData, PerCpuHashMap, PerCpuValues},
+    maps::{HashMap, MapData, PerCpuHashMap, PerCpuValues},
     programs::{SchedClassifier, TcAttachType, TestRun, TestRunOptions},
 };
 use envnet_common::{
@@ -70,7 +70,7 @@ impl Kernel {
         let [environments, mappings, counters, drops] =
             [take(ENVIRONMENTS)?, take(MAPPINGS)?, take(COUNTERS)?, take(DROPS)?];
         Ok(Self {
-            environments: typed(environments)?,
+            environments: HashMap::try_from(environments)?,
             mappings: HashMap::try_from(mappings)?,
             counters: PerCpuHashMap::try_from(counters)?,
             drops: PerCpuHashMap::try_from(drops)?,
@@ -83,16 +83,6 @@ impl Kernel {
     /// Replaces everything in the maps: `world` and its mappings, or nothing, for frames on the loopback interface.
     pub fn enter(&mut self, world: Option<&World>) -> Result<()> {
         self.enter_at(LOOPBACK, world)
-    }
-
-    /// Runs one program on what passes an interface of the calling thread's network namespace, as long as this lives.
-    pub fn attach(&mut self, direction: Direction, interface: &str, attach_type: TcAttachType) -> Result<()> {
-        let program = self.programs.program_mut(name(direction)).context("no such program")?;
-        let program: &mut SchedClassifier = program.try_into()?;
-        program
-            .attach(interface, attach_type)
-            .with_context(|| format!("{} cannot be attached to {interface}", name(direction)))?;
-        Ok(())
     }
 
     /// The same for frames on the interface with this index.
@@ -119,6 +109,16 @@ impl Kernel {
             self.mappings.insert(key, Mapping { external }, 0)?;
         }
         self.reset_counters()
+    }
+
+    /// Runs one program on what passes an interface of the calling thread's network namespace, as long as this lives.
+    pub fn attach(&mut self, direction: Direction, interface: &str, attach_type: TcAttachType) -> Result<()> {
+        let program = self.programs.program_mut(name(direction)).context("no such program")?;
+        let program: &mut SchedClassifier = program.try_into()?;
+        program
+            .attach(interface, attach_type)
+            .with_context(|| format!("{} cannot be attached to {interface}", name(direction)))?;
+        Ok(())
     }
 
     /// Runs one program; the second value is what the frame became.
@@ -184,10 +184,6 @@ impl Kernel {
         }
         Ok(())
     }
-}
-
-fn typed(map: Map) -> Result<HashMap<MapData, u32, Environment>> {
-    Ok(HashMap::try_from(map)?)
 }
 
 const fn name(direction: Direction) -> &'static str {

@@ -4,25 +4,30 @@ use anyhow::Result;
 
 use crate::{Case, can_be_run};
 
+/// Checks after which it is small enough: each reads all counters.
+const ENOUGH: u32 = 5000;
+
 /// The smallest failing case that was found, and what is wrong with it.
 pub fn shrink(
     mut case: Case,
     mut difference: String,
     mut check: impl FnMut(&Case) -> Result<Option<String>>,
 ) -> Result<(Case, String)> {
+    let mut checks = 0;
     loop {
         let before = case.frame.clone();
         for frame in simpler(&before) {
             if !can_be_run(&frame) || weight(&frame) >= weight(&case.frame) {
                 continue;
             }
+            checks += 1;
             let candidate = Case { frame, ..case.clone() };
             if let Some(now) = check(&candidate)? {
                 (case, difference) = (candidate, now);
                 break;
             }
         }
-        if case.frame == before {
+        if case.frame == before || checks >= ENOUGH {
             return Ok((case, difference));
         }
     }

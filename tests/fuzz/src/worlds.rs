@@ -85,14 +85,14 @@ impl Plan {
         let (internal, external) = (prefix(self.internal), prefix(self.external));
         // Another environment, with the same internal addresses and one that is mapped there only.
         let elsewhere = prefix([172, 31, 254, 0]);
-        let only_there = self.mapped.len() as u64 % internal.size();
+        let only_there = u32::try_from(internal.size() / 2 + 1).unwrap_or(0);
         let of = |environment, at, external: Prefix| Mapping {
             environment,
             internal: internal.nth(at),
             external: external.nth(at),
         };
         let own = self.mapped.iter().map(|&at| of(self.environment, at, external));
-        let others = self.mapped.iter().copied().chain(u32::try_from(only_there + 3).ok());
+        let others = self.mapped.iter().copied().chain([only_there]);
         World {
             name: self.name,
             environment: self.environment,

@@ -1,6 +1,6 @@
 //! A router between two virtual cables, with either kind of NAT, and what comes out of its far ends.
 
-use std::{net::UdpSocket, process, thread, time::Duration};
+use std::{net::UdpSocket, path::Path, process, thread, time::Duration};
 
 use anyhow::{Context, Result};
 use aya::programs::TcAttachType;
@@ -81,8 +81,10 @@ impl Router {
         let station = mac(STATION);
         for (namespace, leg, index) in [(&outside, "gw", INDEX), (&inside, "lan", INDEX + 1)] {
             // No IPv6 of their own accord on cables that are watched.
-            namespace.set_sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
-            router.set_sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
+            if Path::new("/proc/sys/net/ipv6").exists() {
+                namespace.set_sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
+                router.set_sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
+            }
             let peer = namespace.name();
             all(
                 &router,
@@ -98,7 +100,8 @@ impl Router {
         }
         let length = world.internal.length;
         let mut commands = vec![format!("address add {}/{length} dev lan", world.internal.nth(1))];
-        for mapping in world.own() {
+        // The first is the router itself.
+        for mapping in world.own().skip(1) {
             // What is asked of the router here is translation, not ARP.
             commands.push(format!(
                 "neighbour add {} lladdr {station} dev lan nud permanent",
@@ -114,8 +117,6 @@ impl Router {
             "neighbour add 172.16.0.9 lladdr {station} dev gw nud permanent"
         ));
         commands.push("route add default via 172.16.0.9 dev gw onlink".to_owned());
-        // The router itself is no guest: its own address has no neighbour.
-        commands.retain(|command| !command.starts_with(&format!("neighbour add {} ", world.internal.nth(1))));
         all(&router, &commands)?;
 
         let kernel = match nat {
