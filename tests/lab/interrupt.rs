@@ -4,8 +4,9 @@
 //! they are dropped. A handler rather than a blocked mask, because test threads cannot change the mask of the main thread.
 
 use std::{
+    env,
     sync::{
-        Once,
+        LazyLock, Once,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -14,6 +15,12 @@ use std::{
 
 use anyhow::{Result, bail};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
+/// How many times longer than usual everything may take: in a guest whose instructions are translated, for example.
+static PATIENCE: LazyLock<u32> = LazyLock::new(|| {
+    let factor = env::var("ENVNET_LAB_PATIENCE").ok();
+    factor.and_then(|factor| factor.parse().ok()).unwrap_or(1)
+});
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -61,8 +68,10 @@ pub fn sleep(duration: Duration) -> Result<()> {
     }
 }
 
-/// Asks `probe` again and again until it has an answer; fails after `patience` with a message that names `what`.
+/// Asks `probe` again and again until it has an answer; fails after `patience`, or a multiple of it where the variable
+/// `ENVNET_LAB_PATIENCE` asks for that, with a message that names `what`.
 pub fn wait_for<T>(what: &str, patience: Duration, mut probe: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let patience = patience * *PATIENCE;
     let end = Instant::now() + patience;
     loop {
         check()?;

@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use crate::{process::output, qemu::cpio::Archive};
 
 /// Programs that the tests run.
-const TOOLS: [&str; 3] = ["ip", "tc", "iptables"];
+const TOOLS: [&str; 4] = ["ip", "tc", "iptables", "ethtool"];
 /// Folders where such programs are, also for users whose PATH lacks them.
 const TOOL_FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 /// Where iptables finds its extensions, which ldd does not know of.
