@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use envnet_lab::{
     Lab, interrupt,
     plan::{REMOTE, ROLES},
@@ -14,7 +14,7 @@ use envnet_lab::{
 };
 use etherparse::PacketBuilder;
 
-use crate::fixture::attached;
+use crate::fixture::{attached, mac};
 
 const NOBODY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 77);
 /// An address of the host that no guest may reach through its tap.
@@ -47,17 +47,6 @@ fn make_host_ordinary(lab: &Lab) -> Result<()> {
     lab.host().set_sysctl("net/ipv4/conf/all/proxy_arp", "0")?;
     lab.host().ip("address flush dev eth0 scope global")?;
     Ok(())
-}
-
-fn mac(text: &str) -> Result<[u8; 6]> {
-    let bytes: Vec<u8> = text
-        .split(':')
-        .map(|byte| u8::from_str_radix(byte, 16))
-        .collect::<Result<_, _>>()?;
-    bytes
-        .try_into()
-        .ok()
-        .with_context(|| format!("{text} is no Ethernet address"))
 }
 
 #[test]

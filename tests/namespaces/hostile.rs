@@ -17,7 +17,7 @@ use envnet_lab::{
     tap::Offload,
 };
 
-use crate::fixture::detached_with;
+use crate::fixture::{detached_with, mac};
 
 /// Frames that each guest sends, and that the outside sends to each environment.
 const FRAMES: usize = 400;
@@ -222,17 +222,6 @@ fn checksum(bytes: &[u8]) -> [u8; 2] {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     (!u16::try_from(sum).unwrap_or(0)).to_be_bytes()
-}
-
-fn mac(text: &str) -> Result<[u8; 6]> {
-    let bytes: Vec<u8> = text
-        .split(':')
-        .map(|byte| u8::from_str_radix(byte, 16))
-        .collect::<Result<_, _>>()?;
-    bytes
-        .try_into()
-        .ok()
-        .with_context(|| format!("{text} is no Ethernet address"))
 }
 
 #[test]

@@ -58,6 +58,24 @@ fn is_complete(assets: &Path) -> bool {
         .all(|file| assets.join(file).is_file())
 }
 
+/// Unpacks a kernel's package and busybox below `work`. Returns the folder that has `vmlinuz`, `busybox` and an empty `modules`
+/// now, and the folder of the package's modules.
+pub(crate) fn unpack(kernel: &str, work: &Path) -> Result<(PathBuf, PathBuf)> {
+    let (unpacked, ready) = (work.join("unpacked"), work.join("ready"));
+    fs::create_dir_all(&unpacked)?;
+    fs::create_dir_all(ready.join("modules"))?;
+    apt::unpack(&[kernel, "busybox-static"], &unpacked)?;
+    let release = kernel.trim_start_matches("linux-image-");
+    let image = unpacked.join("boot").join(format!("vmlinuz-{release}"));
+    copy(&image, &ready.join("vmlinuz"))?;
+    let busybox = first_existing(&unpacked, &["bin/busybox", "usr/bin/busybox"])?;
+    copy(&busybox, &ready.join("busybox"))?;
+    // A merged-/usr package has the modules under usr/lib.
+    let modules = format!("lib/modules/{release}");
+    let modules = first_existing(&unpacked, &[&modules, &format!("usr/{modules}")])?;
+    Ok((ready, modules))
+}
+
 fn make(work: &Path, assets: &Path) -> Result<()> {
     ensure!(
         find("apt-get").is_some() && find("dpkg-deb").is_some(),
@@ -68,23 +86,8 @@ fn make(work: &Path, assets: &Path) -> Result<()> {
         "fetching {kernel} and busybox-static for the guests, into {}",
         assets.display()
     );
-    let (unpacked, ready) = (work.join("unpacked"), work.join("ready"));
-    fs::create_dir_all(&unpacked)?;
-    fs::create_dir_all(ready.join("modules"))?;
-    apt::unpack(&[&kernel, "busybox-static"], &unpacked)?;
-
-    let release = kernel.trim_start_matches("linux-image-");
-    copy(
-        &unpacked.join("boot").join(format!("vmlinuz-{release}")),
-        &ready.join("vmlinuz"),
-    )?;
-    copy(
-        &first_existing(&unpacked, &["bin/busybox", "usr/bin/busybox"])?,
-        &ready.join("busybox"),
-    )?;
-    // A merged-/usr package has the modules under usr/lib.
-    let modules = format!("lib/modules/{release}/kernel");
-    let modules = first_existing(&unpacked, &[&modules, &format!("usr/{modules}")])?;
+    let (ready, modules) = unpack(&kernel, work)?;
+    let modules = modules.join("kernel");
     for name in MODULES {
         let module = find_module(&modules, name)?.with_context(|| format!("{kernel} has no module {name}"))?;
         let copied = ready.join("modules").join(module.file_name().unwrap_or_default());
@@ -104,7 +107,7 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
         .with_context(|| format!("copying {} to {}", from.display(), to.display()))
 }
 
-pub(crate) fn first_existing(root: &Path, candidates: &[&str]) -> Result<PathBuf> {
+fn first_existing(root: &Path, candidates: &[&str]) -> Result<PathBuf> {
     let found = candidates
         .iter()
         .map(|candidate| root.join(candidate))

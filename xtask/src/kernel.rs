@@ -10,7 +10,7 @@ use clap::ValueEnum;
 
 use crate::{
     apt,
-    assets::{copy, decompress, find_module, first_existing},
+    assets::{self, copy, decompress, find_module},
     target_dir,
 };
 
@@ -80,22 +80,7 @@ impl Kernel {
             .find_map(|package| apt::resolve(package, &prefix).ok());
         let package = package.with_context(|| format!("apt offers no {prefix}*, which Debian 12 has"))?;
         println!("fetching {package} and busybox-static, into {}", folder.display());
-        let (unpacked, ready) = (work.join("unpacked"), work.join("ready"));
-        fs::create_dir_all(&unpacked)?;
-        fs::create_dir_all(ready.join("modules"))?;
-        apt::unpack(&[&package, "busybox-static"], &unpacked)?;
-
-        let release = package.trim_start_matches("linux-image-");
-        copy(
-            &unpacked.join("boot").join(format!("vmlinuz-{release}")),
-            &ready.join("vmlinuz"),
-        )?;
-        copy(
-            &first_existing(&unpacked, &["bin/busybox", "usr/bin/busybox"])?,
-            &ready.join("busybox"),
-        )?;
-        let modules = format!("lib/modules/{release}");
-        let modules = first_existing(&unpacked, &[&modules, &format!("usr/{modules}")])?;
+        let (ready, modules) = assets::unpack(&package, work)?;
         let mut order = Vec::new();
         for name in MODULES {
             add_module(&modules, name, &ready.join("modules"), &mut order)?;
