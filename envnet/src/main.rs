@@ -23,6 +23,7 @@ async fn main() -> ExitCode {
         .filter_module("router", level)
         .parse_default_env()
         .format_timestamp(None)
+        .format_target(false)
         .init();
     match commands::run(cli).await {
         Ok(()) => ExitCode::SUCCESS,

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::{
     config::Config,
-    kernel::tables::Tables,
+    kernel::{programs::Attached, tables::Tables},
     names::{self, Instance},
     observe::Observed,
 };
@@ -35,6 +35,8 @@ pub struct EnvironmentStatus {
     pub namespace: String,
     /// Name of the bridge.
     pub bridge: String,
+    /// Whether router and bridge are there with this build's programs on them; if not, `envnet attach` repairs it.
+    pub intact: bool,
     /// The guests in the order of their addresses, the router first.
     pub guests: Vec<Guest>,
 }
@@ -132,10 +134,13 @@ impl Status {
                 });
             }
             let (namespace, bridge) = (instance.router_namespace(number), names::bridge(number));
+            let router = observed.routers.get(&number).map(|router| router.attached);
+            let intact = [router, observed.bridges.get(&number).copied()] == [Some(Attached::Current); 2];
             environments.push(EnvironmentStatus {
                 environment: number,
                 namespace,
                 bridge,
+                intact,
                 guests,
             });
         }
@@ -226,6 +231,13 @@ impl fmt::Display for Status {
             }));
         }
         table(f, &rows)?;
+        for environment in self.environments.iter().filter(|environment| !environment.intact) {
+            let number = environment.environment;
+            write!(
+                f,
+                "\nenvironment {number} is not as it should be: see `envnet plan`; `envnet attach` repairs it"
+            )?;
+        }
         if !self.drops.is_empty() {
             writeln!(f, "\n")?;
             let mut rows = vec![

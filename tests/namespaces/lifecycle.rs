@@ -177,3 +177,29 @@ fn planned(lab: &Lab) -> Result<Vec<serde_json::Value>> {
         .cloned()
         .with_context(|| format!("no changes in {text}"))
 }
+
+#[test]
+fn status_says_what_is_damaged_and_attach_repairs_it() -> Result<()> {
+    attached(|lab| {
+        let intact = || -> Result<Vec<bool>> {
+            let status = lab.status()?;
+            let environments = status["environments"]
+                .as_array()
+                .context("no environments in the status")?;
+            Ok(environments
+                .iter()
+                .map(|environment| environment["intact"] == true)
+                .collect())
+        };
+        ensure!(intact()? == [true, true], "nothing is damaged yet");
+        lab.host().ip("link delete br1")?;
+        lab.router(2)?.ip("link delete gw2")?;
+        ensure!(intact()? == [false, false], "the damage is not seen");
+        lab.attach()?;
+        ensure!(intact()? == [true, true], "the damage is not repaired");
+        let [dc, _] = ROLES;
+        let _guest = lab.guest(2, dc)?;
+        ensure!(lab.ping(dc.external(2))?.is_some(), "no answer after the repair");
+        Ok(())
+    })
+}

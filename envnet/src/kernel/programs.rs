@@ -225,9 +225,10 @@ impl Programs {
         {
             let own = program.info().context("cannot ask about a program")?.id();
             let tcx: Vec<u32> = if has_tcx() {
-                let (_, programs) = netns
-                    .run(|| SchedClassifier::query_tcx(&link, role.direction))?
-                    .with_context(|| format!("cannot list the programs of {link}"))?;
+                // A link on its way out cannot be asked any more.
+                let Ok((_, programs)) = netns.run(|| SchedClassifier::query_tcx(&link, role.direction))? else {
+                    return Ok(Attached::Other);
+                };
                 programs.iter().map(aya::programs::ProgramInfo::id).collect()
             } else {
                 Vec::new()

@@ -306,7 +306,7 @@ impl fmt::Display for Located<'_> {
 
 impl fmt::Display for Attribute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let id = |id: &Option<u32>| id.map_or("nobody".to_owned(), |id| id.to_string());
+        let id = |what, id: &Option<u32>| id.map_or_else(|| format!("no {what}"), |id| format!("{what} {id}"));
         match self {
             Self::Mtu(mtu) => write!(f, "MTU {mtu}"),
             Self::Mac(mac) => write!(f, "address {mac}"),
@@ -316,7 +316,7 @@ impl fmt::Display for Attribute {
             Self::Up(false) => f.write_str("down"),
             Self::GroupForwarding(mask) => write!(f, "group_fwd_mask {mask:#x}"),
             Self::Alias(alias) => write!(f, "alias `{alias}`"),
-            Self::Owner(user, group) => write!(f, "user {} and group {}", id(user), id(group)),
+            Self::Owner(user, group) => write!(f, "{} and {}", id("user", user), id("group", group)),
         }
     }
 }

@@ -17,35 +17,37 @@ const REFRESH_IN_FILE: Duration = Duration::from_secs(10);
 
 pub(super) fn show(lab: &Lab, members: &[Member], answers: &[Answer], once: bool) -> Result<()> {
     println!();
-    let table = table(&lab.status()?, members, answers);
-    println!("{table}");
+    let mut shown = table(&lab.status()?, members, answers);
+    println!("{shown}");
     if once {
         return Ok(());
     }
-    let host = lab.host().name();
-    println!(
-        "From outside:  ip netns exec {} curl http://{}/",
-        lab.outside().name(),
-        members[0].external()
-    );
-    let (program, file) = (lab.envnet().program().display(), lab.configuration());
-    println!(
-        "On the host:   {program} --netns {host} --config {} status",
-        file.display()
-    );
-    println!("Ctrl-C removes everything.");
-    let overwrite = io::stdout().is_terminal();
-    let lines = table.lines().count() + 4;
-    while interrupt::sleep(if overwrite { REFRESH } else { REFRESH_IN_FILE }).is_ok() {
-        let table = self::table(&lab.status()?, members, answers);
-        if overwrite {
-            // Back to the table's first line, then past the explanations again.
-            println!("\x1b[{lines}A{table}\x1b[3B");
-        } else {
+    let hints = hints(lab, members);
+    println!("{hints}");
+    let terminal = io::stdout().is_terminal();
+    while interrupt::sleep(if terminal { REFRESH } else { REFRESH_IN_FILE }).is_ok() {
+        let table = table(&lab.status()?, members, answers);
+        if terminal {
+            // The whole screen: whatever wraps or does not fit, the next picture starts at the top.
+            println!("\x1b[H\x1b[J{table}\n{hints}");
+        } else if table != shown {
             println!("{table}");
         }
+        shown = table;
     }
     Ok(())
+}
+
+/// What to type to see more.
+fn hints(lab: &Lab, members: &[Member]) -> String {
+    format!(
+        "From outside:\n  ip netns exec {} curl http://{}/\nOn the host:\n  {} --netns {} --config {} status\nCtrl-C removes everything.",
+        lab.outside().name(),
+        members[0].external(),
+        lab.envnet().program().display(),
+        lab.host().name(),
+        lab.configuration().display()
+    )
 }
 
 fn table(status: &Value, members: &[Member], answers: &[Answer]) -> String {
@@ -55,7 +57,7 @@ fn table(status: &Value, members: &[Member], answers: &[Answer]) -> String {
         "internal",
         "external",
         "tap",
-        "packets in",
+        "in",
         "out",
         "first answer",
         "page",
@@ -97,6 +99,6 @@ fn line(
     ]: &[String; 9],
 ) -> String {
     format!(
-        "{environment:>3}  {guest:<8} {internal:<10} {external:<14} {tap:<9} {packets_in:>10} {packets_out:>8} {delay:>13}  {page}\n"
+        "{environment:>3}  {guest:<8} {internal:<10} {external:<14} {tap:<9} {packets_in:>7} {packets_out:>7} {delay:>13}  {page}\n"
     )
 }
