@@ -3,7 +3,7 @@
 
 use std::net::Ipv4Addr;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use envnet_lab::{
     Lab,
     namespace::Namespace,
@@ -20,6 +20,8 @@ const SEGMENTS: usize = LENGTH / 1448;
 /// A wrong checksum or a lost piece of a large packet costs a retransmission each time, hundreds of them. Queues that
 /// overflow while TCP is finding its speed cost some, too.
 const MOST_RETRANSMITTED: usize = SEGMENTS / 10;
+
+const ATTEMPTS: usize = 4;
 
 /// What an interface does by itself, as `ethtool` names it.
 const SETTINGS: [(&str, &[&str]); 4] = [
@@ -79,14 +81,16 @@ fn every_combination(role: Role, offload: Offload) -> Result<()> {
     })
 }
 
-/// The data goes in and comes back on the same connection.
+/// The data goes in and comes back on the same connection. A machine that is busy elsewhere lets queues overflow now and then,
+/// but a packet that is made wrong is made wrong every time: the best of a few transfers counts.
 fn transfer(lab: &Lab, guest: &Namespace, external: Ipv4Addr) -> Result<()> {
-    let transfer = traffic::transfer(lab.outside(), guest, external, LENGTH)?;
-    let retransmitted = transfer.retransmitted as usize;
-    ensure!(
-        retransmitted <= MOST_RETRANSMITTED,
-        "{retransmitted} retransmissions of {} segments",
-        2 * SEGMENTS
-    );
-    Ok(())
+    let mut least = usize::MAX;
+    for _ in 0..ATTEMPTS {
+        let transfer = traffic::transfer(lab.outside(), guest, external, LENGTH)?;
+        least = least.min(transfer.retransmitted as usize);
+        if least <= MOST_RETRANSMITTED {
+            return Ok(());
+        }
+    }
+    bail!("{least} retransmissions of {} segments at the least", 2 * SEGMENTS)
 }
