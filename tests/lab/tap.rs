@@ -3,11 +3,16 @@
 use std::{
     fs::{File, OpenOptions},
     os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
+use nix::errno::Errno;
 
-use crate::namespace::Namespace;
+use crate::{interrupt::wait_for, namespace::Namespace};
+
+/// How long a tap may stay busy.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Longest read from a tap: the header before the frame, an Ethernet header and the largest IPv4 packet.
 pub const LARGEST_READ: usize = 10 + 14 + 65_535;
@@ -60,9 +65,20 @@ pub fn open(namespace: &Namespace, interface: &str, offload: Offload) -> Result<
         *to = libc::c_char::from_ne_bytes([from]);
     }
     request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR)?;
-    // SAFETY: the descriptor is open and the request outlives the call.
-    unsafe { set_interface(tap.as_raw_fd(), &raw const request) }
-        .with_context(|| format!("tap {interface} cannot be opened; is something else holding it?"))?;
+    // A process that another thread starts holds copies of all files from its fork until its exec, so a tap that was
+    // closed a moment ago may still be busy.
+    wait_for(
+        &format!("tap {interface}, which something else holds"),
+        PATIENCE,
+        || {
+            // SAFETY: the descriptor is open and the request outlives the call.
+            match unsafe { set_interface(tap.as_raw_fd(), &raw const request) } {
+                Err(Errno::EBUSY) => Ok(None),
+                done => Ok(Some(done?)),
+            }
+        },
+    )
+    .with_context(|| format!("tap {interface} cannot be opened"))?;
     let offload = match offload {
         Offload::Full => TUN_F_CSUM | TUN_F_TSO4,
         Offload::None => 0,

@@ -5,13 +5,21 @@ pub mod linker;
 pub mod process;
 pub mod toolchain;
 
-use std::path::Path;
+use std::{
+    env,
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
 
 pub use anyhow::Result;
 
 /// The folder of the workspace.
 #[must_use]
 pub fn workspace() -> &'static Path {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    package.parent().unwrap_or(package)
+    // Cargo says so at run time, too; the folder of the build may have been moved away since.
+    static PACKAGE: LazyLock<PathBuf> = LazyLock::new(|| {
+        let now = env::var_os("CARGO_MANIFEST_DIR");
+        PathBuf::from(now.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()))
+    });
+    PACKAGE.parent().unwrap_or(&PACKAGE)
 }
