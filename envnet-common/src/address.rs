@@ -67,6 +67,13 @@ impl Mac {
     pub const fn is_group(self) -> bool {
         self.0[0] & 1 == 1
     }
+
+    /// Whether this is an address at all: all zero stands for "none" in maps.
+    #[must_use]
+    #[inline(always)]
+    pub fn is_set(self) -> bool {
+        self != Self([0; 6])
+    }
 }
 
 impl fmt::Display for Mac {

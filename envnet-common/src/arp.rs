@@ -62,6 +62,27 @@ impl Arp {
         Ok(arp)
     }
 
+    /// Ethernet address of the sender.
+    #[must_use]
+    #[inline(always)]
+    pub const fn sender_mac(&self) -> Mac {
+        self.sender_mac
+    }
+
+    /// Protocol address of the sender.
+    #[must_use]
+    #[inline(always)]
+    pub const fn sender(&self) -> Address {
+        self.sender
+    }
+
+    /// Protocol address that is asked for, or answered to.
+    #[must_use]
+    #[inline(always)]
+    pub const fn target(&self) -> Address {
+        self.target
+    }
+
     #[inline(always)]
     const fn answer(&self, mac: Mac) -> Action {
         Action::Answer(Self {

@@ -47,6 +47,14 @@ impl Checksum {
     }
 }
 
+/// Whether a header of five 32-bit words, its checksum among them, adds up as it must (RFC 1812, section 5.2.2).
+#[must_use]
+#[inline(always)]
+pub fn is_right(header: [u32; 5]) -> bool {
+    let [a, b, c, d, e] = header.map(add_halves);
+    add_halves(add_halves(a + b + c + d + e)) == 0xffff
+}
+
 /// The two 16-bit words of an address summed up, or the carries of a sum folded in: both are the same addition.
 #[inline(always)]
 const fn add_halves(bits: u32) -> u32 {
@@ -92,6 +100,17 @@ mod tests {
             let old = Address(bytemuck::pod_read_unaligned(field));
             field.copy_from_slice(&new);
             prop_assert_eq!(before.replace_address(old, Address(new)), full(&bytes));
+        }
+
+        #[test]
+        fn a_header_is_right_with_its_checksum_only(mut bytes: [u8; 20], by in 1u16..0xffff) {
+            bytes[10..12].fill(0);
+            bytes[19] |= 1;
+            let right = full(&bytes);
+            bytes[10..12].copy_from_slice(&right.0);
+            prop_assert!(is_right(bytemuck::cast(bytes)));
+            bytes[10..12].copy_from_slice(&off_by(right, by).0);
+            prop_assert!(!is_right(bytemuck::cast(bytes)));
         }
 
         #[test]

@@ -3,7 +3,9 @@
 //! Everything here is `no_std` and free of helpers and syscalls, so that the translation runs under `cargo test` exactly
 //! as it runs in the kernel. The modules follow the packet: [`parse`] finds the headers, [`admit`] refuses what must not
 //! be translated, [`lookup`] asks for the other address, [`translate`] decides what to write as a value and [`apply`]
-//! writes it. [`arp`] does the same for ARP; [`maps`] and [`verdict`] are the types both sides agree on.
+//! writes it. [`arp`] does the same for ARP; [`maps`] and [`verdict`] are the types both sides agree on. The fast path
+//! has one stage of its own for all that, [`forward`], because it takes ordinary packets only, and believes what it has
+//! heard as long as [`age`] says.
 
 #![no_std]
 #![expect(
@@ -13,9 +15,11 @@
 
 pub mod address;
 pub mod admit;
+pub mod age;
 pub mod apply;
 pub mod arp;
 pub mod checksum;
+pub mod forward;
 pub mod lookup;
 pub mod maps;
 pub mod parse;

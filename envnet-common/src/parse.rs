@@ -71,7 +71,7 @@ pub(crate) struct Ipv4Header {
     total_length: [u8; 2],
     identification: [u8; 2],
     fragment: [u8; 2],
-    time_to_live: u8,
+    pub(crate) time_to_live: u8,
     protocol: u8,
     tail: Ipv4Tail,
 }

@@ -10,13 +10,13 @@ use crate::{
     parse::{Fragment, Ipv4, Ipv4Header, Ipv4Tail, Read},
 };
 
-const PROTOCOL_ICMP: u8 = 1;
+pub(crate) const PROTOCOL_ICMP: u8 = 1;
 const PROTOCOL_TCP: u8 = 6;
 const PROTOCOL_UDP: u8 = 17;
 const PROTOCOL_DCCP: u8 = 33;
 const PROTOCOL_UDP_LITE: u8 = 136;
 
-const ICMP_LEN: usize = 8;
+pub(crate) const ICMP_LEN: usize = 8;
 const ICMP_CHECKSUM: usize = 2;
 const ICMP_UNREACHABLE: u8 = 3;
 const ICMP_SOURCE_QUENCH: u8 = 4;
@@ -160,7 +160,7 @@ fn embedded(
     }
     let kind: u8 = packet.read(ip.payload).ok_or(DropReason::Truncated)?;
     match kind {
-        ICMP_UNREACHABLE | ICMP_SOURCE_QUENCH | ICMP_TIME_EXCEEDED | ICMP_PARAMETER_PROBLEM => {}
+        _ if is_error(kind) => {}
         // It names another router on the link of the host it is sent to (RFC 1812, section 5.2.7.2): nobody behind this
         // router shares that link. RFC 5508, REQ-11, leaves it to the NAT.
         ICMP_REDIRECT => return Err(DropReason::IcmpRedirect),
@@ -204,6 +204,21 @@ fn embedded(
         l4_checksum,
         icmp_checksum: ip.payload + ICMP_CHECKSUM,
     }))
+}
+
+/// Whether an ICMP message of this type quotes a packet that is translated with it.
+#[inline(always)]
+const fn is_error(kind: u8) -> bool {
+    matches!(
+        kind,
+        ICMP_UNREACHABLE | ICMP_SOURCE_QUENCH | ICMP_TIME_EXCEEDED | ICMP_PARAMETER_PROBLEM
+    )
+}
+
+/// Whether an ICMP message of this type concerns no other packet: its payload is its sender's own.
+#[inline(always)]
+pub(crate) const fn is_query(kind: u8) -> bool {
+    !is_error(kind) && kind != ICMP_REDIRECT
 }
 
 /// A first fragment is short because somebody made it so (RFC 1858); a whole packet is just broken.
@@ -261,7 +276,7 @@ impl L4Checksum {
     /// Where the checksum of `ip`'s payload is, if the protocol has one over a pseudo header. The CRC of SCTP (RFC 9260)
     /// and the checksums of ICMP and GRE cover no address; ESP's integrity value does not cover the outer header.
     #[inline(always)]
-    const fn locate(ip: &Ipv4) -> Option<Self> {
+    pub(crate) const fn locate(ip: &Ipv4) -> Option<Self> {
         let (offset, zero_is_none) = match ip.protocol {
             PROTOCOL_TCP => (16, false),
             // UDP-Lite knows no "no checksum", but a zero is just as illegal after as before (RFC 3828, section 3.1).

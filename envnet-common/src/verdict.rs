@@ -10,6 +10,14 @@ pub enum Verdict {
     Reply,
     /// Receive the packet on the interface the program runs on: a hairpin.
     Hairpin,
+    /// Nothing to say about the packet: other programs on the interface, and then the kernel, go on with it.
+    Next,
+    /// Send the packet out of this interface.
+    Send(u32),
+    /// Receive the packet on this interface.
+    Receive(u32),
+    /// Receive the packet on the other end, in another namespace, of this interface.
+    Cross(u32),
     /// Drop the packet and count it.
     Drop(DropReason),
 }
@@ -88,6 +96,10 @@ drop_reasons! {
     /// The host's copy of what a guest sent to everybody, or to the bridge itself. The host takes no part in an
     /// environment, whatever its sysctls say.
     HostBound = 19, "host-bound";
+    /// From a guest, with an address that is not the one mapped for it.
+    SourceSpoofed = 20, "source-spoofed";
+    /// From a guest, with an Ethernet address that is configured for another, or that another one uses.
+    MacSpoofed = 21, "mac-spoofed";
 }
 
 #[cfg(test)]

@@ -30,6 +30,12 @@ pub(crate) fn translated(environment: u32, rewrite: &Rewrite) {
     }
 }
 
+/// Whether every translation is to be logged. Only the slow path logs them, so the fast path then leaves it to that.
+#[inline(always)]
+pub(crate) fn wants_translations() -> bool {
+    level() >= 2
+}
+
 #[inline(always)]
 fn level() -> u32 {
     SETTINGS.get(0).map_or(0, |&Settings { log }| log)

@@ -5,11 +5,15 @@
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
-    maps::{Array, HashMap, PerCpuHashMap},
+    maps::{Array, DevMapHash, HashMap, LruHashMap, PerCpuHashMap},
 };
 use envnet_common::{
+    Address,
     lookup::Mappings,
-    maps::{Counters, DropKey, Environment, Mapping, MappingKey, Settings},
+    maps::{
+        Counters, DropKey, Endpoint, Environment, GatewayKey, Mapping, MappingKey, NextHop, Port, Settings, Station,
+        StationKey, Uplink,
+    },
 };
 
 #[map]
@@ -23,6 +27,20 @@ pub(crate) static COUNTERS: PerCpuHashMap<MappingKey, Counters> =
 pub(crate) static DROPS: PerCpuHashMap<DropKey, u64> = PerCpuHashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 #[map]
 pub(crate) static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
+#[map]
+pub(crate) static UPLINK: Array<Uplink> = Array::with_max_entries(1, 0);
+#[map]
+pub(crate) static GATEWAYS: HashMap<GatewayKey, u32> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+#[map]
+pub(crate) static PORTS: HashMap<u32, Port> = HashMap::with_max_entries(262_144, BPF_F_NO_PREALLOC);
+#[map]
+pub(crate) static TAPS: DevMapHash = DevMapHash::with_max_entries(65_536, 0);
+#[map]
+pub(crate) static ENDPOINTS: HashMap<Address, Endpoint> = HashMap::with_max_entries(262_144, BPF_F_NO_PREALLOC);
+#[map]
+pub(crate) static STATIONS: LruHashMap<StationKey, Station> = LruHashMap::with_max_entries(65_536, 0);
+#[map]
+pub(crate) static NEXT_HOPS: LruHashMap<Address, NextHop> = LruHashMap::with_max_entries(16_384, 0);
 
 /// The environment whose `gwE` has this index.
 #[inline(always)]
@@ -42,4 +60,28 @@ impl Mappings for MappingsMap {
         // SAFETY: as above.
         unsafe { MAPPINGS.get(key) }.copied()
     }
+}
+
+/// The port with this index.
+#[inline(always)]
+pub(crate) fn port(interface: u32) -> Option<Port> {
+    // SAFETY: as above.
+    unsafe { PORTS.get(interface) }.copied()
+}
+
+/// The entry of an external address. It stays readable until the program ends; should it be removed meanwhile, what is
+/// learned in it is lost, no more.
+#[inline(always)]
+pub(crate) fn endpoint(external: Address) -> Option<&'static mut Endpoint> {
+    let endpoint = ENDPOINTS.get_ptr_mut(external)?;
+    // SAFETY: the entry is plain data of this size and alignment. Others may write to it at the same time, which the
+    // kernel's memory model allows; what can come of it is told at `Location`.
+    Some(unsafe { &mut *endpoint })
+}
+
+/// Whether an Ethernet address is that of a `gwE`.
+#[inline(always)]
+pub(crate) fn is_gateway(mac: envnet_common::Mac) -> bool {
+    // SAFETY: nothing is read but that there is an entry.
+    unsafe { GATEWAYS.get(GatewayKey::from(mac)) }.is_some()
 }

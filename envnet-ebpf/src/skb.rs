@@ -2,7 +2,8 @@
 //! shared buffer writable, and know whether a checksum is still to be finished by a device.
 
 use aya_ebpf::{
-    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
+    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_check_mtu_flags::BPF_MTU_CHK_SEGS},
+    helpers::{bpf_check_mtu, bpf_skb_change_type},
     programs::TcContext,
 };
 use bytemuck::Pod;
@@ -38,6 +39,44 @@ impl<'a> Packet<'a> {
         const VLAN: u32 = 0x0fff;
         // SAFETY: as above.
         unsafe { (*self.context.skb.skb).vlan_present != 0 && (*self.context.skb.skb).vlan_tci & VLAN != 0 }
+    }
+
+    /// Whether there is any tag that the device or the kernel has taken out of the frame; it would be put back in where the
+    /// frame leaves, which only the kernel's receiving stack prevents.
+    #[inline(always)]
+    pub(crate) fn has_tag(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.context.skb.skb).vlan_present != 0 }
+    }
+}
+
+/// The kernel's part of forwarding, which the fast path has to see to itself.
+impl Packet<'_> {
+    /// Whether the interface is there and takes the packet, or every segment of it, in one piece.
+    #[inline(always)]
+    pub(crate) fn fits(&self, interface: u32) -> bool {
+        let mut length = 0;
+        // SAFETY: the context is valid while the program runs, and the kernel writes a u32 to `length`.
+        let answer = unsafe {
+            bpf_check_mtu(
+                self.context.skb.skb.cast(),
+                interface,
+                &raw mut length,
+                0,
+                u64::from(BPF_MTU_CHK_SEGS),
+            )
+        };
+        answer == 0
+    }
+
+    /// Makes the kernel take the packet for one that is addressed to it: who receives a redirected packet goes by what the
+    /// interface it came in by has said.
+    #[inline(always)]
+    pub(crate) fn address_to_host(&self) -> Option<()> {
+        const PACKET_HOST: u32 = 0;
+        // SAFETY: the context is valid while the program runs.
+        let answer = unsafe { bpf_skb_change_type(self.context.skb.skb, PACKET_HOST) };
+        (answer == 0).then_some(())
     }
 }
 

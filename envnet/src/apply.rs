@@ -5,17 +5,17 @@ use std::collections::HashMap;
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::{
-    desired::{Link, LinkKind, Place},
+    desired::{Link, LinkKind, Place, Port},
     kernel::{
         bpffs,
         netlink::{self, Netlink, NewLink},
         netns::{self, Netns},
-        programs::{self, Hook, Programs},
+        programs::{self, Hook, Programs, Site},
         sysctl,
         tables::Tables,
         tap,
     },
-    names::Instance,
+    names::{self, Instance},
     plan::{Action, Attribute, Change},
 };
 
@@ -143,12 +143,25 @@ impl<'a> Applier<'a> {
                 let netns = self.netns(environment, sysctl.place)?;
                 sysctl::write(&netns, &sysctl.key, &sysctl.value)?;
             }
-            Action::InsertEnvironment { index, new, .. } => self.tables()?.environments.insert(index, new, 0)?,
+            Action::InsertEnvironment { index, new, .. } => self.tables()?.insert_environment(*index, *new)?,
             Action::RemoveEnvironment { index } => self.tables()?.remove_environment(*index, environment)?,
             Action::InsertMapping { key, new, .. } => self.tables()?.insert_mapping(*key, *new)?,
             Action::RemoveMappings(keys) => self.tables()?.remove_mappings(keys)?,
-            Action::AttachPrograms { place, link, .. } => self.attach_programs(environment, *place, link).await?,
-            Action::UnpinLinks { place, .. } => programs::unpin_links(self.instance, *place, environment)?,
+            Action::SetUplink { new, .. } => self.tables()?.uplink.set(0, *new, 0)?,
+            Action::InsertEndpoint { external, new, .. } => self.tables()?.endpoints.insert(external, new, 0)?,
+            Action::RemoveEndpoints(external) => self.tables()?.remove_endpoints(external)?,
+            Action::InsertPort { port, .. } => self.insert_port(port).await?,
+            Action::RemovePort { link } => {
+                if let Some(link) = self.netlink.link(link).await? {
+                    self.tables()?.remove_port(link.index)?;
+                }
+            }
+            Action::RemovePorts(indices) => {
+                let tables = self.tables()?;
+                indices.iter().try_for_each(|index| tables.remove_port(*index))?;
+            }
+            Action::AttachPrograms { site, link, .. } => self.attach_programs(environment, *site, link).await?,
+            Action::DetachPrograms { site, link } => self.detach_programs(*site, link).await?,
             Action::AddAddress { link, address } => {
                 let (netlink, link) = self.in_router(environment, link).await?;
                 netlink.add_address(link.index, *address).await?;
@@ -250,21 +263,68 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
-    async fn attach_programs(&mut self, environment: u32, place: Place, link: &str) -> Result<()> {
+    async fn insert_port(&mut self, port: &Port) -> Result<()> {
+        let mut indices = HashMap::new();
+        for name in [
+            port.link.clone(),
+            names::router_port(port.environment.number),
+            port.exit.clone(),
+        ] {
+            let link = self.netlink.link(&name).await?;
+            indices.insert(name.clone(), link.with_context(|| format!("{name} is gone"))?.index);
+        }
+        let (index, entry) = port
+            .entry(|name| indices.get(name).copied())
+            .context("the port's links are gone")?;
+        let host = self.host;
+        self.tables()?.insert_port(host, index, entry)
+    }
+
+    async fn attach_programs(&mut self, environment: u32, site: Site, name: &str) -> Result<()> {
         let hook = self.hook;
-        let netns = self.netns(environment, place)?;
-        self.programs()?.attach(&netns, place, environment, hook)?;
+        let netns = self.netns(environment, site.place())?;
+        let netlink = self.netlink(environment, site.place())?.clone();
+        let link = netlink.link(name).await?.with_context(|| format!("{name} is gone"))?;
+        if site == Site::UplinkDriver && link.xdp.is_some() && !self.programs()?.is_pinned(site, name) {
+            bail!("{name} has an XDP program that is not envnet's; use uplink.accelerate = \"tc\", or remove it");
+        }
+        self.programs()?.attach(&netns, site, name, hook)?;
         // What was attached the other way is only let go once the new way is at work.
         match hook {
-            Hook::Clsact => programs::unpin_links(self.instance, place, environment),
-            Hook::Tcx => {
-                let netlink = self.netlink(environment, place)?.clone();
-                let link = netlink.link(link).await?.with_context(|| format!("{link} is gone"))?;
-                match netlink.filter_programs(link.index).await?.len() {
-                    0 => Ok(()),
-                    _ => netlink.delete_clsact(link.index).await,
-                }
+            Hook::Clsact if site == Site::UplinkDriver => Ok(()),
+            Hook::Clsact => programs::unpin_links(self.instance, site, name),
+            Hook::Tcx => self.remove_filters(&netns, &netlink, site, &link).await,
+        }
+    }
+
+    /// Takes away what clsact filters a site's programs have on a link, and the qdisc when nothing is left in it.
+    async fn remove_filters(&self, netns: &Netns, netlink: &Netlink, site: Site, link: &netlink::Link) -> Result<()> {
+        let filters = netlink.filters(link.index).await?;
+        if filters.is_empty() {
+            return Ok(());
+        }
+        if !site.is_exclusive() {
+            if !filters.iter().any(programs::is_own_filter) {
+                return Ok(());
             }
+            programs::remove_filters(netns, site, &link.name)?;
+            if !netlink.filters(link.index).await?.is_empty() {
+                return Ok(());
+            }
+        }
+        netlink.delete_clsact(link.index).await
+    }
+
+    async fn detach_programs(&mut self, site: Site, name: &str) -> Result<()> {
+        programs::unpin_links(self.instance, site, name)?;
+        // In a router, and on a bridge of envnet's, filters go with the link.
+        if site.is_exclusive() {
+            return Ok(());
+        }
+        let host = self.host;
+        match self.netlink.link(name).await? {
+            Some(link) => self.remove_filters(host, &self.netlink, site, &link).await,
+            None => Ok(()),
         }
     }
 

@@ -101,6 +101,8 @@ pub fn check(config: &Config, links: &[Link], addresses: &[(String, Ipv4Net)]) -
     }
     Ok(HostFacts {
         identity: identity(config, uplink)?,
+        uplink: uplink.index,
+        uplink_mac: uplink.mac,
         mtu: uplink.mtu,
         tap_user: owner("user", config.taps.user.as_deref(), |name| {
             Ok(User::from_name(name)?.map(|user| user.uid.as_raw()))

@@ -2,9 +2,7 @@
 
 use envnet_common::Mac;
 
-/// The router's Ethernet address on the inside, the same in every environment of every host, so that the ARP cache of a
-/// restored guest stays valid. Locally administered.
-pub const ROUTER_INSIDE_MAC: Mac = Mac([0x02, 0x65, 0x6e, 0x76, 0x00, 0x01]);
+pub use envnet_common::maps::ROUTER_INSIDE_MAC;
 
 /// `gwE` gets the interface index `GATEWAY_INDEX_BASE` + E, so that a program can tell the environment from the index:
 /// indices are otherwise handed out per namespace and would all be alike. Far above what a namespace uses by itself.
@@ -51,7 +49,7 @@ impl Instance {
     pub fn path_component(&self) -> String {
         match self {
             Self::Host => "host".to_owned(),
-            Self::Named(name) => format!("netns-{}", name.replace('%', "%25").replace('.', "%2e")),
+            Self::Named(name) => format!("netns-{}", without_dots(name)),
         }
     }
 
@@ -87,6 +85,12 @@ impl Instance {
     fn environment_of_alias(&self, alias: &str) -> Option<u32> {
         alias.strip_prefix(&self.alias_prefix())?.parse().ok()
     }
+}
+
+/// A name as a part of a path: the BPF filesystem refuses dots, so they are escaped.
+#[must_use]
+pub fn without_dots(name: &str) -> String {
+    name.replace('%', "%25").replace('.', "%2e")
 }
 
 /// The environment's bridge, in the host's namespace.

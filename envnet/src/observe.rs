@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use envnet_common::{
-    Mac,
+    Address, Mac,
     maps::{self, Mapping, MappingKey},
 };
 use ipnet::Ipv4Net;
@@ -19,7 +19,7 @@ use crate::{
         bpffs,
         netlink::{Link, Netlink, Route},
         netns::{self, Netns},
-        programs::{Attached, Hook, Programs},
+        programs::{Attached, Candidate, Hook, Programs, Site},
         sysctl,
         tables::Tables,
     },
@@ -39,8 +39,8 @@ pub struct Observed {
     pub ipv6: bool,
     /// The router namespaces by environment.
     pub routers: BTreeMap<u32, Router>,
-    /// What is attached to the environments' bridges.
-    pub bridges: BTreeMap<u32, Attached>,
+    /// What is attached to the host's links, by what they are and their names. Nothing is where nothing is listed.
+    pub attached: BTreeMap<(Site, String), Attached>,
     /// Namespaces with a name that envnet uses for an environment but without its mark.
     pub foreign_namespaces: BTreeSet<String>,
     /// Whether this build's programs are loaded and pinned.
@@ -49,8 +49,21 @@ pub struct Observed {
     pub environments: BTreeMap<u32, maps::Environment>,
     /// The mappings in the maps.
     pub mappings: BTreeMap<MappingKey, Mapping>,
+    /// What the fast path has been told.
+    pub fast: Fast,
     /// Whether there are any pins of the instance.
     pub pinned: bool,
+}
+
+/// What the maps hold for the fast path.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fast {
+    /// The uplink, if it is accelerated.
+    pub uplink: Option<maps::Uplink>,
+    /// The ports by interface index.
+    pub ports: BTreeMap<u32, maps::Port>,
+    /// The mappings by external address, with what has been learned.
+    pub endpoints: BTreeMap<Address, maps::Endpoint>,
 }
 
 /// A router namespace that carries the instance's mark.
@@ -92,20 +105,11 @@ pub async fn observe(
             None => drop(foreign_namespaces.insert(name)),
         }
     }
-    let mut bridges = BTreeMap::new();
-    for (number, bridge) in links.values().filter_map(|link| Some((link.owner(instance)?, link))) {
-        if let Some(programs) = &programs
-            && bridge.name == names::bridge(number)
-        {
-            let filters = netlink.filter_programs(bridge.index).await?;
-            bridges.insert(number, programs.attached(host, Place::Host, number, hook, &filters)?);
-        }
-    }
     let keys: Vec<&str> = wanted
         .values()
         .flat_map(|environment| sysctl_keys(environment, Place::Host))
         .collect();
-    let (mut environments, mut mappings) = (BTreeMap::new(), BTreeMap::new());
+    let (mut environments, mut mappings, mut fast) = (BTreeMap::new(), BTreeMap::new(), Fast::default());
     if let Some(tables) = Tables::open(instance)? {
         environments = tables
             .environments
@@ -117,20 +121,92 @@ pub async fn observe(
             .iter()
             .collect::<Result<_, _>>()
             .context("cannot read the mappings")?;
+        fast = fast_tables(&tables)?;
     }
+    let attached = match &programs {
+        Some(programs) => attached(host, &netlink, instance, &links, programs, hook, &fast).await?,
+        None => BTreeMap::new(),
+    };
     Ok(Observed {
         links,
         addresses,
         sysctls: sysctls(host, &keys)?,
         ipv6: Path::new("/proc/sys/net/ipv6").exists(),
         routers,
-        bridges,
+        attached,
         foreign_namespaces,
         programs_loaded: programs.is_some(),
         environments,
         mappings,
+        fast,
         pinned: bpffs::directory(instance).exists(),
     })
+}
+
+fn fast_tables(tables: &Tables) -> Result<Fast> {
+    let uplink = tables.uplink.get(&0, 0).context("cannot read the uplink")?;
+    let ports = tables.ports.iter().collect::<Result<_, _>>();
+    let endpoints = tables.endpoints.iter().collect::<Result<_, _>>();
+    Ok(Fast {
+        uplink: (uplink != maps::Uplink::default()).then_some(uplink),
+        ports: ports.context("cannot read the ports")?,
+        endpoints: endpoints.context("cannot read the endpoints")?,
+    })
+}
+
+/// What is attached to the host's links that could have programs.
+async fn attached(
+    host: &Netns,
+    netlink: &Netlink,
+    instance: &Instance,
+    links: &BTreeMap<String, Link>,
+    programs: &Programs,
+    hook: Hook,
+    fast: &Fast,
+) -> Result<BTreeMap<(Site, String), Attached>> {
+    let bridges: BTreeMap<u32, u32> = links
+        .values()
+        .filter_map(|link| Some((link.index, link.owner(instance)?, link)))
+        .filter(|(_, number, link)| link.name == names::bridge(*number))
+        .map(|(index, number, _)| (index, number))
+        .collect();
+    let sites = |link: &Link| -> &'static [Site] {
+        let owner = link.owner(instance);
+        let is = |site: Site| owner.and_then(|number| site.link(number)).as_ref() == Some(&link.name);
+        if is(Site::Bridge) {
+            &[Site::Bridge]
+        } else if is(Site::RouterPort) {
+            &[Site::RouterPort]
+        } else if is(Site::GatewayPort) {
+            &[Site::GatewayPort]
+        } else if owner.is_some() || link.master.is_some_and(|master| bridges.contains_key(&master)) {
+            &[Site::GuestPort]
+        } else if fast.uplink.is_some_and(|uplink| uplink.interface == link.index) {
+            &[Site::Uplink, Site::UplinkDriver]
+        } else {
+            &[]
+        }
+    };
+    let mut candidates = Vec::new();
+    for link in links.values() {
+        let sites = sites(link);
+        if sites.is_empty() {
+            continue;
+        }
+        let filters = netlink.filters(link.index).await?;
+        candidates.extend(sites.iter().map(|&site| Candidate {
+            site,
+            link: &link.name,
+            filters: filters.clone(),
+            xdp: link.xdp,
+        }));
+    }
+    let attached = programs.attached(host, hook, &candidates)?;
+    Ok(candidates
+        .into_iter()
+        .map(|candidate| (candidate.site, candidate.link.to_owned()))
+        .zip(attached)
+        .collect())
 }
 
 /// Looks into a namespace; `None` when it does not carry the instance's mark.
@@ -166,8 +242,14 @@ async fn router(
         .collect();
     let attached = match (programs, links.get(&names::gateway(number))) {
         (Some(programs), Some(gateway)) => {
-            let filters = netlink.filter_programs(gateway.index).await?;
-            programs.attached(&netns, Place::Router, number, hook, &filters)?
+            let candidate = Candidate {
+                site: Site::Gateway,
+                link: &gateway.name,
+                filters: netlink.filters(gateway.index).await?,
+                xdp: None,
+            };
+            let attached = programs.attached(&netns, hook, &[candidate])?;
+            attached.first().copied().unwrap_or(Attached::Other)
         }
         _ => Attached::Other,
     };

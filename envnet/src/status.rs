@@ -12,7 +12,10 @@ use serde::Serialize;
 
 use crate::{
     config::Config,
-    kernel::{programs::Attached, tables::Tables},
+    kernel::{
+        programs::{Attached, Site},
+        tables::Tables,
+    },
     names::{self, Instance},
     observe::Observed,
 };
@@ -135,7 +138,8 @@ impl Status {
             }
             let (namespace, bridge) = (instance.router_namespace(number), names::bridge(number));
             let router = observed.routers.get(&number).map(|router| router.attached);
-            let intact = [router, observed.bridges.get(&number).copied()] == [Some(Attached::Current); 2];
+            let on_bridge = observed.attached.get(&(Site::Bridge, bridge.clone())).copied();
+            let intact = [router, on_bridge] == [Some(Attached::Current); 2];
             environments.push(EnvironmentStatus {
                 environment: number,
                 namespace,

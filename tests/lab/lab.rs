@@ -22,6 +22,7 @@ use crate::{
     namespace::{self, Namespace},
     ping::ping,
     plan::{self, GATEWAY, INTERNAL, INTERNAL_PREFIX, Mode, REMOTE, ROUTER, Role},
+    process::output,
     qemu::{Accelerator, Image, Machine, Start},
     remains::{self, PREFIX},
     tap::Offload,
@@ -36,6 +37,8 @@ pub struct Options {
     pub mode: Mode,
     /// How envnet is to attach its programs, unless it may choose.
     pub hook: Option<&'static str>,
+    /// Which fast path envnet is to use, unless it may choose.
+    pub accelerate: Option<&'static str>,
 }
 
 impl Default for Options {
@@ -44,6 +47,7 @@ impl Default for Options {
             environments: 2,
             mode: Mode::default(),
             hook: None,
+            accelerate: None,
         }
     }
 }
@@ -57,6 +61,7 @@ pub struct Lab {
     host: Namespace,
     directory: Directory,
     uplink_mac: String,
+    accelerated: bool,
 }
 
 impl Lab {
@@ -67,6 +72,7 @@ impl Lab {
             environments,
             mode,
             hook,
+            accelerate,
         } = options;
         ensure!(
             geteuid().is_root(),
@@ -109,9 +115,25 @@ impl Lab {
             host,
             directory,
             uplink_mac,
+            accelerated: accelerate != Some("off"),
         };
-        lab.write_configuration(&plan::configuration(environments, mode))?;
+        let configuration = plan::configuration(environments, mode);
+        lab.write_configuration(&match accelerate {
+            Some(accelerate) => plan::accelerated(&configuration, accelerate),
+            None => configuration,
+        })?;
+        if accelerate == Some("xdp") {
+            // Across a veth, frames of the outside's own stack come with unfinished checksums, which XDP cannot know of.
+            let mut ethtool = lab.outside.command("ethtool");
+            output(ethtool.args(["--features", "eth0", "tx-checksumming", "off"]))?;
+        }
         Ok(lab)
+    }
+
+    /// Whether there is a fast path.
+    #[must_use]
+    pub fn is_accelerated(&self) -> bool {
+        self.accelerated
     }
 
     /// Replaces the configuration file.

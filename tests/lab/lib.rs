@@ -17,9 +17,10 @@ pub mod ping;
 pub mod plan;
 pub mod process;
 pub mod qemu;
-mod remains;
+pub mod remains;
 pub mod run;
 pub mod socket;
 pub mod tap;
+pub mod traffic;
 
 pub use lab::{Lab, Options};

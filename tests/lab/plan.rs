@@ -129,3 +129,14 @@ external = "172.16.0.0/16"
         vms.concat()
     )
 }
+
+/// The same configuration with a fast path of that kind (`uplink.accelerate`).
+#[must_use]
+pub fn accelerated(configuration: &str, accelerate: &str) -> String {
+    // The key belongs to the table [uplink], which ends where the next one begins.
+    configuration.replacen(
+        "\n[addresses]",
+        &format!("accelerate = \"{accelerate}\"\n\n[addresses]"),
+        1,
+    )
+}

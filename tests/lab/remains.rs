@@ -9,10 +9,10 @@ use anyhow::Result;
 use crate::{envnet::Envnet, namespace};
 
 /// Every name the laboratory gives begins so; the process's number follows.
-pub(crate) const PREFIX: &str = "envnet-lab-";
+pub const PREFIX: &str = "envnet-lab-";
 
 /// Removes environments, namespaces and folders of laboratories whose process is gone.
-pub(crate) fn clear() -> Result<()> {
+pub fn clear() -> Result<()> {
     for name in namespace::names()?.iter().filter(|name| is_dead(name)) {
         // Only a host's namespace has something attached; for any other this does nothing.
         if let Ok(envnet) = Envnet::find(name, Path::new("envnet.toml"), None) {

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use envnet_lab::{
     Lab,
     guest::{Guest, Settings},
-    plan::{self, Mode, ROLES},
+    plan::{self, Mode, ROLES, Role},
     tap::Offload,
 };
 
@@ -28,13 +28,13 @@ fn check(lab: &Lab, replacements: &[(&str, &str)], outside: &str, guest: Setting
     Ok(())
 }
 
-fn settings(tap: &str, address: Ipv4Addr, prefix: u8) -> Settings {
+fn settings(tap: &str, role: Role, address: Ipv4Addr, prefix: u8) -> Settings {
     Settings {
         tap: tap.to_owned(),
         address,
         prefix,
         router: plan::ROUTER,
-        mac: ROLES[0].mac.to_owned(),
+        mac: role.mac.to_owned(),
         offload: Offload::Full,
     }
 }
@@ -43,7 +43,7 @@ fn settings(tap: &str, address: Ipv4Addr, prefix: u8) -> Settings {
 fn pools_for_more_than_256_environments_work() -> Result<()> {
     detached(|lab| {
         let wide = [("\"1-1\"", "[300]"), ("172.16.0.0/16", "172.16.0.0/12")];
-        let guest = settings("vm300.2", Ipv4Addr::new(10, 0, 0, 2), 24);
+        let guest = settings("vm300.2", ROLES[0], Ipv4Addr::new(10, 0, 0, 2), 24);
         check(lab, &wide, "172.31.255.254/12", guest, Ipv4Addr::new(172, 17, 44, 2))
     })
 }
@@ -56,7 +56,7 @@ fn larger_environments_work() -> Result<()> {
             ("10.0.0.0/24", "10.0.0.0/23"),
             ("10.0.0.3", "10.0.1.3"),
         ];
-        let guest = settings("vm5.259", Ipv4Addr::new(10, 0, 1, 3), 23);
+        let guest = settings("vm5.259", ROLES[1], Ipv4Addr::new(10, 0, 1, 3), 23);
         check(lab, &wide, "172.16.255.254/16", guest, Ipv4Addr::new(172, 16, 11, 3))
     })
 }

@@ -20,7 +20,7 @@ use nix::{
 };
 
 use crate::{
-    fixture::{attached, attached_each_way},
+    fixture::{attached, attached_each_way, attached_slowly},
     traffic,
 };
 
@@ -187,7 +187,7 @@ fn path_mtu_discovery_works_outwards() -> Result<()> {
 
 #[test]
 fn path_mtu_discovery_works_inwards() -> Result<()> {
-    attached_each_way(|lab| {
+    attached_slowly(|lab| {
         let [dc, _] = ROLES;
         let guest = lab.guest(1, dc)?;
         lab.router(1)?.ip(&format!(
@@ -214,7 +214,7 @@ fn narrow_routes(lab: &envnet_lab::Lab) -> Result<()> {
 
 #[test]
 fn the_router_itself_reports_what_is_too_large() -> Result<()> {
-    attached_each_way(|lab| {
+    attached_slowly(|lab| {
         let [dc, _] = ROLES;
         let guest = lab.guest(1, dc)?;
         ensure!(guest.ping(GATEWAY)?.is_some(), "the guest is not up");
@@ -227,7 +227,7 @@ fn the_router_itself_reports_what_is_too_large() -> Result<()> {
 
 #[test]
 fn the_router_fragments_what_may_be_fragmented() -> Result<()> {
-    attached_each_way(|lab| {
+    attached_slowly(|lab| {
         let [dc, _] = ROLES;
         let guest = lab.guest(1, dc)?;
         ensure!(guest.ping(GATEWAY)?.is_some(), "the guest is not up");

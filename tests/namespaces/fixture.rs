@@ -12,8 +12,14 @@ use envnet_lab::{Lab, Options, interrupt};
 
 use crate::snapshot;
 
-/// The ways to attach programs that envnet supports, and the first kernel that has them.
-const HOOKS: [(&str, (u32, u32)); 2] = [("tcx", (6, 6)), ("clsact", (4, 5))];
+/// The ways packets can take: how programs are attached, the first kernel that can, and which fast path there is.
+const WAYS: [(&str, (u32, u32), &str); 5] = [
+    ("tcx", (6, 6), "tc"),
+    ("tcx", (6, 6), "xdp"),
+    ("tcx", (6, 6), "off"),
+    ("clsact", (4, 5), "tc"),
+    ("clsact", (4, 5), "off"),
+];
 
 /// How long the kernel may take to remove a namespace.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -23,28 +29,38 @@ pub(crate) fn attached(test: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
     attached_with(Options::default(), test)
 }
 
-/// Runs a test once for each way to attach the programs that this kernel has, and says which it has not.
+/// Runs a test once for each way that packets can take on this kernel, and says which it has not.
 pub(crate) fn attached_each_way(test: impl Fn(&Lab) -> Result<()>) -> Result<()> {
+    attached_where(|_| true, test)
+}
+
+/// Runs a test once for each way through the routers.
+pub(crate) fn attached_slowly(test: impl Fn(&Lab) -> Result<()>) -> Result<()> {
+    attached_where(|accelerate| accelerate == "off", test)
+}
+
+fn attached_where(which: impl Fn(&str) -> bool, test: impl Fn(&Lab) -> Result<()>) -> Result<()> {
     let kernel = kernel_version()?;
-    for (hook, needed) in HOOKS {
+    for (hook, needed, accelerate) in WAYS.into_iter().filter(|(.., accelerate)| which(accelerate)) {
         if kernel < needed {
             let current = thread::current();
             let (test, (major, minor)) = (current.name().unwrap_or("?"), needed);
             // Not by `println`, whose output is shown for failed tests only.
             writeln!(
                 io::stderr(),
-                "skipped: {test} with {hook}, which needs Linux {major}.{minor}"
+                "skipped: {test} with {hook} and {accelerate}, which needs Linux {major}.{minor}"
             )?;
             continue;
         }
         attached_with(
             Options {
                 hook: Some(hook),
+                accelerate: Some(accelerate),
                 ..Options::default()
             },
             &test,
         )
-        .context(hook)?;
+        .with_context(|| format!("{hook}, accelerate = {accelerate}"))?;
     }
     Ok(())
 }

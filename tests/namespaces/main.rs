@@ -19,4 +19,5 @@ mod paths;
 mod reach;
 mod refusals;
 mod snapshot;
-mod traffic;
+
+use envnet_lab::traffic;

@@ -17,7 +17,7 @@ pub(super) async fn run(cli: &Cli) -> Result<()> {
             .apply_all(&changes)
             .await?;
     }
-    let environments = count(wanted.len(), "environment");
+    let environments = count(wanted.environments.len(), "environment");
     if cli.json {
         println!(
             "{}",

@@ -33,7 +33,10 @@ pub(super) async fn run(cli: &Cli) -> Result<()> {
         println!("  {change}");
     }
     match changes.len() {
-        0 => println!("{} attached already: no change", count(wanted.len(), "environment")),
+        0 => println!(
+            "{} attached already: no change",
+            count(wanted.environments.len(), "environment")
+        ),
         number => println!("{}; `envnet attach` applies them", count(number, "change")),
     }
     Ok(())

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use crate::{
     cli::Cli,
     config::Config,
-    desired::{self, Environment},
+    desired::{self, Wanted},
     host,
     kernel::{netlink::Netlink, netns::Netns, programs::Hook},
     names::Instance,
@@ -39,7 +39,7 @@ impl Session {
     }
 
     /// Says what a configuration wants of this host, and what is there.
-    pub(super) async fn survey(&self, config: &Config) -> Result<(BTreeMap<u32, Environment>, Observed)> {
+    pub(super) async fn survey(&self, config: &Config) -> Result<(Wanted, Observed)> {
         let netlink = Netlink::open(&self.host)?;
         let links = netlink.links().await?;
         let own = |index: u32| {
@@ -61,8 +61,8 @@ impl Session {
             .filter_map(|(index, address)| Some((name(index)?, address)))
             .collect();
         let facts = host::check(config, &links, &addresses)?;
-        let wanted = desired::environments(config, &self.instance, &facts);
-        let observed = observe::observe(&self.host, &self.instance, &wanted, self.hook).await?;
+        let wanted = desired::wanted(config, &self.instance, &facts);
+        let observed = observe::observe(&self.host, &self.instance, &wanted.environments, self.hook).await?;
         Ok((wanted, observed))
     }
 

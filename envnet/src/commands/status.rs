@@ -41,7 +41,8 @@ pub(super) async fn run(cli: &Cli, options: &cli::Status) -> Result<()> {
 async fn follow_log(session: &Session, translations: bool) -> Result<()> {
     let programs = Programs::open(&session.instance)?.context("nothing is attached by this build of envnet")?;
     let mut tables = Tables::open(&session.instance)?.context("nothing is attached")?;
-    let logger = EbpfLogger::init_from_id(programs.log_source()?).context("cannot open the programs' log")?;
+    let source = programs.log_source().context("no programs are loaded")?;
+    let logger = EbpfLogger::init_from_id(source).context("cannot open the programs' log")?;
     // SAFETY: the logger owns its ring buffer's descriptor and keeps it open and unchanged until it is dropped.
     let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }?;
     // What was logged before anybody asked.

@@ -6,7 +6,7 @@ use envnet_common::Mac;
 use ipnet::Ipv4Net;
 use toml::Spanned;
 
-use super::{Addresses, Config, Taps, Uplink, Vm, error::Problem, file};
+use super::{Accelerate, Addresses, Config, Taps, Uplink, UplinkMode, Vm, error::Problem, file};
 use crate::names;
 
 /// `IFNAMSIZ` - 1: the kernel refuses longer names.
@@ -168,7 +168,21 @@ fn uplink(file: &file::Uplink, addresses: &Addresses, environments: &[u32]) -> R
             );
         }
     }
+    if let Some(accelerate) = &file.accelerate
+        && *accelerate.get_ref() == Accelerate::Xdp
+        && file.mode == UplinkMode::Bridge
+    {
+        return problem(
+            "uplink.accelerate",
+            accelerate.span(),
+            "a bridge has no driver for XDP to run in; use \"tc\" or \"auto\", or uplink.mode = \"macvlan\"",
+        );
+    }
     Ok(Uplink {
+        accelerate: file
+            .accelerate
+            .as_ref()
+            .map_or_else(Accelerate::default, |value| *value.get_ref()),
         interface: interface.clone(),
         mode: file.mode,
         gateway: file.gateway.as_ref().map(|gateway| *gateway.get_ref()),

@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{UplinkMode, environments::Environments, mac::MacText};
+use super::{Accelerate, UplinkMode, environments::Environments, mac::MacText};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,6 +26,7 @@ pub(super) struct Uplink {
     pub(super) interface: Spanned<String>,
     pub(super) mode: UplinkMode,
     pub(super) gateway: Option<Spanned<Ipv4Addr>>,
+    pub(super) accelerate: Option<Spanned<Accelerate>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -40,6 +40,23 @@ pub struct Uplink {
     pub mode: UplinkMode,
     /// The routers' next hop for everything outside the external pool.
     pub gateway: Option<Ipv4Addr>,
+    /// The fast path past the routers.
+    pub accelerate: Accelerate,
+}
+
+/// Which fast path is used between the uplink and the taps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accelerate {
+    /// The one that serves most.
+    #[default]
+    Auto,
+    /// XDP in the uplink's driver, and TC for what that leaves.
+    Xdp,
+    /// TC on the uplink and on the taps.
+    Tc,
+    /// None: everything goes through the routers.
+    Off,
 }
 
 /// How the routers are connected to the uplink.

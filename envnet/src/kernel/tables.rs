@@ -3,10 +3,16 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuHashMap};
-use envnet_common::maps::{self, Counters, DropKey, Environment, LAYOUT_VERSION, Mapping, MappingKey, Settings};
+use aya::maps::{Array, DevMapHash, HashMap, Map, MapData, PerCpuHashMap};
+use envnet_common::{
+    Address,
+    maps::{
+        self, Counters, DropKey, Endpoint, Environment, GatewayKey, LAYOUT_VERSION, Mapping, MappingKey, NextHop, Port,
+        Settings, Station, StationKey, Uplink,
+    },
+};
 
-use super::bpffs;
+use super::{bpffs, netns::Netns};
 use crate::names::Instance;
 
 /// Where the maps of an instance are pinned; the version of their layouts is part of it.
@@ -27,6 +33,20 @@ pub struct Tables {
     pub drops: PerCpuHashMap<MapData, DropKey, u64>,
     /// What can be switched while packets flow.
     pub settings: Array<MapData, Settings>,
+    /// The uplink; all zero when there is no fast path.
+    pub uplink: Array<MapData, Uplink>,
+    /// Ethernet address of `gwE` → E.
+    pub gateways: HashMap<MapData, GatewayKey, u32>,
+    /// Interface index → port.
+    pub ports: HashMap<MapData, u32, Port>,
+    /// The same interfaces, as XDP needs them.
+    pub taps: DevMapHash<MapData>,
+    /// External address → mapping, and where the guest is.
+    pub endpoints: HashMap<MapData, Address, Endpoint>,
+    /// Which port an Ethernet address is behind.
+    pub stations: HashMap<MapData, StationKey, Station>,
+    /// Ethernet addresses of next hops.
+    pub next_hops: HashMap<MapData, Address, NextHop>,
 }
 
 impl Tables {
@@ -45,7 +65,51 @@ impl Tables {
             counters: Map::PerCpuHashMap(map(maps::COUNTERS)?).try_into()?,
             drops: Map::PerCpuHashMap(map(maps::DROPS)?).try_into()?,
             settings: Map::Array(map(maps::SETTINGS)?).try_into()?,
+            uplink: Map::Array(map(maps::UPLINK)?).try_into()?,
+            gateways: Map::HashMap(map(maps::GATEWAYS)?).try_into()?,
+            ports: Map::HashMap(map(maps::PORTS)?).try_into()?,
+            taps: Map::DevMapHash(map(maps::TAPS)?).try_into()?,
+            endpoints: Map::HashMap(map(maps::ENDPOINTS)?).try_into()?,
+            stations: Map::LruHashMap(map(maps::STATIONS)?).try_into()?,
+            next_hops: Map::LruHashMap(map(maps::NEXT_HOPS)?).try_into()?,
         }))
+    }
+
+    /// Adds an environment or changes one.
+    pub fn insert_environment(&mut self, index: u32, new: Environment) -> Result<()> {
+        self.forget_gateways(new.number, Some(new.mac.into()))?;
+        self.gateways.insert(GatewayKey::from(new.mac), new.number, 0)?;
+        Ok(self.environments.insert(index, new, 0)?)
+    }
+
+    fn forget_gateways(&mut self, number: u32, but: Option<GatewayKey>) -> Result<()> {
+        let keys: Vec<_> = self
+            .gateways
+            .iter()
+            .filter(|entry| !matches!(entry, Ok((key, value)) if *value != number || Some(*key) == but))
+            .collect::<Result<_, _>>()?;
+        keys.iter()
+            .try_for_each(|(key, _)| absent_is_fine(self.gateways.remove(key)))
+    }
+
+    /// Adds a port or changes one. The interface must be one of the host's.
+    pub fn insert_port(&mut self, host: &Netns, index: u32, port: Port) -> Result<()> {
+        // The kernel looks for the device in the caller's namespace.
+        host.run(|| self.taps.insert(index, index, None, 0))??;
+        Ok(self.ports.insert(index, port, 0)?)
+    }
+
+    /// Removes a port; no error for one that is not there.
+    pub fn remove_port(&mut self, index: u32) -> Result<()> {
+        absent_is_fine(self.taps.remove(index))?;
+        absent_is_fine(self.ports.remove(&index))
+    }
+
+    /// Takes mappings from the fast path; no error for one that is not there.
+    pub fn remove_endpoints(&mut self, external: &[Address]) -> Result<()> {
+        external
+            .iter()
+            .try_for_each(|external| absent_is_fine(self.endpoints.remove(external)))
     }
 
     /// Adds a mapping or changes one; its counters start at zero when it is new.
@@ -75,6 +139,11 @@ impl Tables {
         for key in keys.iter().filter(|key| key.environment == number) {
             absent_is_fine(self.mappings.remove(key))?;
             absent_is_fine(self.counters.remove(key))?;
+        }
+        self.forget_gateways(number, None)?;
+        let stations: Vec<StationKey> = self.stations.keys().collect::<Result<_, _>>()?;
+        for station in stations.iter().filter(|station| station.environment == number) {
+            absent_is_fine(self.stations.remove(station))?;
         }
         self.remove_drops(|drop| drop.environment == number)
     }

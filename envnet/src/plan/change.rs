@@ -3,12 +3,15 @@
 use std::fmt;
 
 use envnet_common::{
-    Mac,
-    maps::{self, Mapping, MappingKey},
+    Address, Mac,
+    maps::{self, Endpoint, Mapping, MappingKey},
 };
 use ipnet::Ipv4Net;
 
-use crate::desired::{Link, LinkKind, Place, Route, Sysctl};
+use crate::{
+    desired::{Link, LinkKind, Place, Port, Route, Sysctl},
+    kernel::programs::Site,
+};
 
 /// A change, for an environment or for all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,19 +96,52 @@ pub enum Action {
     },
     /// Remove mappings.
     RemoveMappings(Vec<MappingKey>),
-    /// Attach the programs to `gwE` or `brE`, replacing what is there.
+    /// Tell the programs about the uplink.
+    SetUplink {
+        /// The entry.
+        new: maps::Uplink,
+        /// The present entry.
+        old: Option<maps::Uplink>,
+    },
+    /// Tell the fast path about a mapping.
+    InsertEndpoint {
+        /// Its external address.
+        external: Address,
+        /// The entry.
+        new: Endpoint,
+        /// The present one.
+        old: Option<Endpoint>,
+    },
+    /// Take mappings from the fast path.
+    RemoveEndpoints(Vec<Address>),
+    /// Tell the fast path about a port, which must exist by then.
+    InsertPort {
+        /// The port.
+        port: Port,
+        /// The present entry.
+        old: Option<maps::Port>,
+    },
+    /// Take a port from the fast path.
+    RemovePort {
+        /// Its name.
+        link: String,
+    },
+    /// Take ports from the fast path, by their interface indices.
+    RemovePorts(Vec<u32>),
+    /// Attach a site's programs to a link, replacing what envnet has there.
     AttachPrograms {
-        /// Where.
-        place: Place,
+        /// Which programs.
+        site: Site,
         /// Name of the link.
         link: String,
-        /// Whether the link is new, too. Taking programs from one that may be in use would let packets out untranslated.
-        new: bool,
+        /// Whether they can be taken away again: not from a `gwE` that may be in use, which would let packets out
+        /// untranslated, nor from anything that had some before.
+        undo: bool,
     },
-    /// Forget the pins of the programs' links.
-    UnpinLinks {
-        /// Where.
-        place: Place,
+    /// Take a site's programs from a link, if it is still there, and forget their pins.
+    DetachPrograms {
+        /// Which programs.
+        site: Site,
         /// Name of the link.
         link: String,
     },
@@ -192,8 +228,27 @@ impl Change {
                 new: *old,
                 old: Some(*new),
             },
-            Action::AttachPrograms { place, link, new: true } => Action::UnpinLinks {
-                place: *place,
+            Action::SetUplink { new, old: Some(old) } => Action::SetUplink {
+                new: *old,
+                old: Some(*new),
+            },
+            Action::InsertEndpoint {
+                external, old: None, ..
+            } => Action::RemoveEndpoints(vec![*external]),
+            Action::InsertEndpoint {
+                external,
+                new,
+                old: Some(old),
+            } => Action::InsertEndpoint {
+                external: *external,
+                new: *old,
+                old: Some(*new),
+            },
+            Action::InsertPort { port, old: None } => Action::RemovePort {
+                link: port.link.clone(),
+            },
+            Action::AttachPrograms { site, link, undo: true } => Action::DetachPrograms {
+                site: *site,
                 link: link.clone(),
             },
             Action::AddAddress { link, address } => Action::DeleteAddress {
@@ -207,7 +262,14 @@ impl Change {
             Action::AddRoute(route) => Action::DeleteRoute(route.clone()),
             Action::DeleteRoute(route) => Action::AddRoute(route.clone()),
             Action::LoadPrograms { first: false }
-            | Action::AttachPrograms { new: false, .. }
+            | Action::AttachPrograms { undo: false, .. }
+            // Without programs on the uplink, what they would be told is of no consequence; nor is what was different
+            // about a port that stays.
+            | Action::SetUplink { old: None, .. }
+            | Action::InsertPort { old: Some(_), .. }
+            | Action::RemoveEndpoints(_)
+            | Action::RemovePort { .. }
+            | Action::RemovePorts(_)
             | Action::SetSysctl { old: None, .. }
             | Action::ForgetOtherPrograms
             | Action::RemovePins
@@ -215,7 +277,7 @@ impl Change {
             | Action::DeleteLink { .. }
             | Action::RemoveEnvironment { .. }
             | Action::RemoveMappings(_)
-            | Action::UnpinLinks { .. } => return None,
+            | Action::DetachPrograms { .. } => return None,
         };
         Some(Self {
             environment: self.environment,
@@ -282,14 +344,43 @@ impl fmt::Display for Change {
                 f.write_str("- mapping")?;
                 keys.iter().try_for_each(|key| write!(f, " {}", key.internal))
             }
-            Action::AttachPrograms { place, link, .. } => write!(f, "+ programs on {}", Located(*place, link)),
-            Action::UnpinLinks { place, link } => write!(f, "- programs on {}", Located(*place, link)),
+            Action::SetUplink { old, .. } => {
+                let mark = if old.is_some() { '~' } else { '+' };
+                write!(f, "{mark} uplink in the maps")
+            }
+            Action::InsertEndpoint { external, new, old } => {
+                let mark = if old.is_some() { '~' } else { '+' };
+                write!(f, "{mark} fast path to {} = {external}", new.internal)
+            }
+            Action::RemoveEndpoints(external) => {
+                f.write_str("- fast path to")?;
+                external.iter().try_for_each(|external| write!(f, " {external}"))
+            }
+            Action::InsertPort { port, old } => {
+                let mark = if old.is_some() { '~' } else { '+' };
+                write!(f, "{mark} fast path at {}", port.link)
+            }
+            Action::RemovePort { link } => write!(f, "- fast path at {link}"),
+            Action::RemovePorts(indices) => {
+                f.write_str("- fast path at interface")?;
+                indices.iter().try_for_each(|index| write!(f, " {index}"))
+            }
+            Action::AttachPrograms { site, link, .. } => {
+                write!(f, "+ programs on {}{}", Located(site.place(), link), driver(*site))
+            }
+            Action::DetachPrograms { site, link } => {
+                write!(f, "- programs on {}{}", Located(site.place(), link), driver(*site))
+            }
             Action::AddAddress { link, address } => write!(f, "+ address {address} on {link} in the router"),
             Action::DeleteAddress { link, address } => write!(f, "- address {address} on {link} in the router"),
             Action::AddRoute(route) => write!(f, "+ route {route} in the router"),
             Action::DeleteRoute(route) => write!(f, "- route {route} in the router"),
         }
     }
+}
+
+fn driver(site: Site) -> &'static str {
+    if site == Site::UplinkDriver { " (XDP)" } else { "" }
 }
 
 /// A name with the place it is in, unless that is the host.

@@ -9,20 +9,20 @@ use crate::{
     desired::{self, Environment, Link, LinkKind, Place},
     kernel::{
         netlink::{self, Kind},
-        programs::{Attached, attach_link},
+        programs::{Attached, Site},
     },
     names::{self, Instance},
     observe::{Observed, Router},
 };
 
 /// The plan for one environment, as it grows.
-struct EnvironmentPlan<'a> {
-    wanted: &'a Environment,
-    observed: &'a Observed,
+pub(super) struct EnvironmentPlan<'a> {
+    pub(super) wanted: &'a Environment,
+    pub(super) observed: &'a Observed,
     router: Option<&'a Router>,
-    instance: &'a Instance,
+    pub(super) instance: &'a Instance,
     /// Links of the router that this plan makes anew, by name: what the kernel has under the name goes away with it.
-    made: BTreeSet<(Place, &'a str)>,
+    pub(super) made: BTreeSet<(Place, &'a str)>,
     changes: Vec<Change>,
 }
 
@@ -55,7 +55,9 @@ impl<'a> EnvironmentPlan<'a> {
         }
         self.sysctls(|_, link| link.is_some());
         self.maps();
+        self.endpoints();
         self.programs();
+        self.ports();
         let kept = self.old_routes();
         self.addresses();
         self.up();
@@ -64,7 +66,7 @@ impl<'a> EnvironmentPlan<'a> {
         Ok(())
     }
 
-    fn push(&mut self, action: Action) {
+    pub(super) fn push(&mut self, action: Action) {
         self.changes.push(Change {
             environment: Some(self.wanted.number),
             action,
@@ -280,13 +282,15 @@ impl<'a> EnvironmentPlan<'a> {
     }
 
     fn programs(&mut self) {
+        let number = self.wanted.number;
         let router = self.router.map(|router| router.attached);
-        let bridge = self.observed.bridges.get(&self.wanted.number).copied();
-        for (place, attached) in [(Place::Router, router), (Place::Host, bridge)] {
-            let link = attach_link(place, self.wanted.number);
-            let new = self.made.contains(&(place, link.as_str()));
-            if new || attached != Some(Attached::Current) || !self.observed.programs_loaded {
-                self.push(Action::AttachPrograms { place, link, new });
+        let bridge = names::bridge(number);
+        let bridge = self.observed.attached.get(&(Site::Bridge, bridge)).copied();
+        for (site, attached) in [(Site::Gateway, router), (Site::Bridge, bridge)] {
+            let Some(link) = site.link(number) else { continue };
+            let undo = self.made.contains(&(site.place(), link.as_str()));
+            if undo || attached != Some(Attached::Current) || !self.observed.programs_loaded {
+                self.push(Action::AttachPrograms { site, link, undo });
             }
         }
     }

@@ -4,16 +4,15 @@
 //! before `gwE` comes up, and `gwE` is the first thing to go.
 
 mod change;
+mod fast;
 mod make;
 mod remove;
-
-use std::collections::BTreeMap;
 
 pub use self::{
     change::{Action, Attribute, Change},
     remove::{detach, remove_environment},
 };
-use crate::{desired::Environment, names::Instance, observe::Observed};
+use crate::{desired::Wanted, names::Instance, observe::Observed};
 
 /// Why a plan cannot be made: something that is not envnet's is in the way.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,11 +38,7 @@ pub enum Conflict {
 }
 
 /// Plans what `attach` has to do; refused before anything is changed when something foreign is in the way.
-pub fn attach(
-    wanted: &BTreeMap<u32, Environment>,
-    observed: &Observed,
-    instance: &Instance,
-) -> Result<Vec<Change>, Conflict> {
+pub fn attach(wanted: &Wanted, observed: &Observed, instance: &Instance) -> Result<Vec<Change>, Conflict> {
     let mut changes = Vec::new();
     if !observed.programs_loaded {
         changes.push(Change {
@@ -53,9 +48,11 @@ pub fn attach(
             },
         });
     }
-    for environment in wanted.values() {
+    changes.extend(fast::before(wanted, observed));
+    for environment in wanted.environments.values() {
         changes.extend(make::make(environment, observed, instance)?);
     }
+    changes.extend(fast::after(wanted.uplink.as_ref(), observed));
     if !observed.programs_loaded && observed.pinned {
         changes.push(Change {
             environment: None,
@@ -63,8 +60,14 @@ pub fn attach(
         });
     }
     // Removals come last: they cannot be taken back, and by now everything else has worked.
-    for number in remove::present(observed, instance).difference(&wanted.keys().copied().collect()) {
-        changes.extend(remove_environment(*number, observed, instance));
+    for number in remove::present(observed, instance).difference(&wanted.environments.keys().copied().collect()) {
+        let removal = remove_environment(*number, observed, instance);
+        // The fast path has left already, and its addresses may be another environment's by now.
+        changes.extend(
+            removal
+                .into_iter()
+                .filter(|change| !matches!(change.action, Action::RemoveEndpoints(_))),
+        );
     }
     Ok(changes)
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{Action, Change};
+use super::{Action, Change, fast};
 use crate::{
     desired::{self, Place},
+    kernel::programs::Site,
     names::{self, Instance},
     observe::Observed,
 };
@@ -12,12 +13,14 @@ use crate::{
 /// Plans the removal of everything the instance has.
 #[must_use]
 pub fn detach(observed: &Observed, instance: &Instance) -> Vec<Change> {
-    let mut changes: Vec<_> = present(observed, instance)
-        .into_iter()
-        .flat_map(|number| remove_environment(number, observed, instance))
-        // The maps go as a whole.
-        .filter(|change| !matches!(change.action, Action::RemoveEnvironment { .. }))
-        .collect();
+    let mut changes = fast::shared(fast::leave(None, observed));
+    changes.extend(
+        present(observed, instance)
+            .into_iter()
+            .flat_map(|number| remove_environment(number, observed, instance))
+            // The maps go as a whole.
+            .filter(|change| !matches!(change.action, Action::RemoveEnvironment { .. })),
+    );
     if observed.pinned {
         changes.push(Change {
             environment: None,
@@ -37,8 +40,8 @@ pub(super) fn present(observed: &Observed, instance: &Instance) -> BTreeSet<u32>
         .collect()
 }
 
-/// Plans the removal of one environment: the gateway first, so that nothing can leave by it any more, and the programs
-/// after it, so that there is no moment at which it is up without them.
+/// Plans the removal of one environment: the fast path and the gateway first, so that nothing can leave by them any more,
+/// and the programs after the gateway, so that there is no moment at which it is up without them.
 #[must_use]
 pub fn remove_environment(number: u32, observed: &Observed, instance: &Instance) -> Vec<Change> {
     let mut actions = Vec::new();
@@ -53,6 +56,14 @@ pub fn remove_environment(number: u32, observed: &Observed, instance: &Instance)
         place: Place::Host,
         name: name.to_owned(),
     };
+    let endpoints = observed.fast.endpoints.iter();
+    let external: Vec<_> = endpoints
+        .filter(|(_, endpoint)| endpoint.environment.number == number)
+        .map(|(external, _)| *external)
+        .collect();
+    if !external.is_empty() {
+        actions.push(Action::RemoveEndpoints(external));
+    }
     let (gateway, port) = (names::gateway(number), names::gateway_port(number));
     if own.contains(port.as_str()) {
         actions.push(host(&port));
@@ -72,14 +83,22 @@ pub fn remove_environment(number: u32, observed: &Observed, instance: &Instance)
         actions.push(host(&bridge));
     }
     if observed.pinned {
-        actions.push(Action::UnpinLinks {
-            place: Place::Router,
-            link: gateway,
-        });
-        actions.push(Action::UnpinLinks {
-            place: Place::Host,
-            link: bridge,
-        });
+        let sites = [Site::Gateway, Site::Bridge].map(|site| (site, site.link(number).unwrap_or_default()));
+        let ports = fast::on_ports_of(observed, number, instance);
+        actions.extend(
+            sites
+                .into_iter()
+                .chain(ports)
+                .map(|(site, link)| fast::detach(site, &link)),
+        );
+    }
+    let ports = observed.fast.ports.iter();
+    let indices: Vec<_> = ports
+        .filter(|(_, port)| port.environment.number == number)
+        .map(|(index, _)| *index)
+        .collect();
+    if !indices.is_empty() {
+        actions.push(Action::RemovePorts(indices));
     }
     if router.is_some() {
         actions.push(Action::DeleteNamespace {

@@ -6,7 +6,10 @@ use std::{
     path::Path,
 };
 
-use envnet_common::Mac;
+use envnet_common::{
+    Mac,
+    maps::{Endpoint, Location},
+};
 use ipnet::Ipv4Net;
 
 use super::*;
@@ -15,10 +18,10 @@ use crate::{
     desired::{self, HostFacts, Link, LinkKind, Place},
     kernel::{
         netlink::{Kind, Link as KernelLink, Route as KernelRoute},
-        programs::Attached,
+        programs::{Attached, Site},
     },
     names,
-    observe::Router,
+    observe::{Fast, Router},
 };
 
 const UPLINK: u32 = 2;
@@ -46,14 +49,16 @@ fn changed(environments: &str, (from, to): (&str, &str)) -> Config {
     Config::parse(&text.replace(from, to), Path::new("test.toml")).expect("a good configuration")
 }
 
-fn wanted(config: &Config) -> BTreeMap<u32, Environment> {
+fn wanted(config: &Config) -> Wanted {
     let facts = HostFacts {
         identity: "host".into(),
+        uplink: UPLINK,
+        uplink_mac: Mac([2, 0, 0, 0, 0, 9]),
         mtu: 1500,
         tap_user: Some(64),
         tap_group: None,
     };
-    desired::environments(config, &Instance::Host, &facts)
+    desired::wanted(config, &Instance::Host, &facts)
 }
 
 fn kernel_link(index: u32, name: &str, kind: Kind) -> KernelLink {
@@ -69,6 +74,7 @@ fn kernel_link(index: u32, name: &str, kind: Kind) -> KernelLink {
         group: 0,
         altnames: Vec::new(),
         group_forwarding: 0,
+        xdp: None,
     }
 }
 
@@ -91,11 +97,12 @@ impl Model {
                 sysctls: BTreeMap::new(),
                 ipv6: true,
                 routers: BTreeMap::new(),
-                bridges: BTreeMap::new(),
+                attached: BTreeMap::new(),
                 foreign_namespaces: BTreeSet::new(),
                 programs_loaded: false,
                 environments: BTreeMap::new(),
                 mappings: BTreeMap::new(),
+                fast: Fast::default(),
                 pinned: false,
             },
             next_index: 10,
@@ -143,6 +150,7 @@ impl Model {
                 (self.observed.programs_loaded, self.observed.pinned) = (false, false);
                 self.observed.environments.clear();
                 self.observed.mappings.clear();
+                self.observed.fast = Fast::default();
             }
             Action::CreateNamespace { .. } => {
                 let lo = KernelLink {
@@ -176,8 +184,8 @@ impl Model {
                     router.links.remove(&inside);
                     self.forget_interface(environment, &inside);
                 }
-                if name == names::bridge(environment) {
-                    self.observed.bridges.remove(&environment);
+                if place == Place::Host {
+                    self.observed.attached.retain(|(_, link), _| *link != name);
                 }
                 // Ports and other ends go with a link.
                 let ports = self.observed.links.values_mut();
@@ -197,7 +205,7 @@ impl Model {
             Action::SetLink { place, name, new, .. } => {
                 if name == names::bridge(environment) && new == Attribute::Up(true) {
                     assert!(
-                        self.observed.bridges.contains_key(&environment),
+                        self.observed.attached.contains_key(&(Site::Bridge, name.clone())),
                         "the host hears guests before the program is on"
                     );
                 }
@@ -240,18 +248,55 @@ impl Model {
             }
             Action::InsertMapping { key, new, .. } => drop(self.observed.mappings.insert(key, new)),
             Action::RemoveMappings(keys) => self.observed.mappings.retain(|key, _| !keys.contains(key)),
-            Action::AttachPrograms { place, link, .. } => {
+            Action::SetUplink { new, .. } => self.observed.fast.uplink = Some(new),
+            Action::InsertEndpoint { external, new, .. } => {
+                let learned = Location {
+                    interface: 77,
+                    ..Location::default()
+                };
+                let new = Endpoint {
+                    location: learned,
+                    ..new
+                };
+                self.observed.fast.endpoints.insert(external, new);
+            }
+            Action::RemoveEndpoints(external) => {
+                self.observed.fast.endpoints.retain(|key, _| !external.contains(key));
+            }
+            Action::InsertPort { port, .. } => {
+                let links = &self.observed.links;
+                let entry = port.entry(|name| links.get(name).map(|link| link.index));
+                let (index, entry) = entry.expect("the port's links exist");
+                self.observed.fast.ports.insert(index, entry);
+            }
+            Action::RemovePort { link } => {
+                let index = self.observed.links[&link].index;
+                self.observed.fast.ports.remove(&index);
+            }
+            Action::RemovePorts(indices) => self.observed.fast.ports.retain(|index, _| !indices.contains(index)),
+            Action::AttachPrograms { site, link, .. } => {
                 assert!(self.observed.programs_loaded);
                 assert!(
-                    self.links(environment, place).contains_key(&link),
+                    self.links(environment, site.place()).contains_key(&link),
                     "nothing to attach to"
                 );
-                match place {
-                    Place::Host => drop(self.observed.bridges.insert(environment, Attached::Current)),
-                    Place::Router => self.router(environment).attached = Attached::Current,
+                if site == Site::Gateway {
+                    self.router(environment).attached = Attached::Current;
+                } else {
+                    let known = match site {
+                        Site::RouterPort | Site::GuestPort | Site::GatewayPort => {
+                            let index = self.observed.links[&link].index;
+                            self.observed.fast.ports.contains_key(&index)
+                        }
+                        _ => true,
+                    };
+                    assert!(known, "{link} has programs before they know it");
+                    self.observed.attached.insert((site, link), Attached::Current);
                 }
             }
-            Action::UnpinLinks { .. } => {}
+            Action::DetachPrograms { site, link } => {
+                self.observed.attached.remove(&(site, link));
+            }
             Action::AddAddress { link, address } => {
                 assert!(self.router(environment).links.contains_key(&link));
                 self.router(environment).addresses.insert((link, address));
@@ -388,6 +433,8 @@ fn every_change_of_the_configuration_converges() {
         config("3", "bridge", &[4]),
         changed("1-2", ("router = \"10.0.0.1\"", "router = \"10.0.0.254\"")),
         changed("1-2", ("10.0.0.0/24", "10.0.0.0/25")),
+        changed("1-2", ("[addresses]", "accelerate = \"off\"\n[addresses]")),
+        changed("1-2", ("[addresses]", "accelerate = \"xdp\"\n[addresses]")),
     ];
     let mut model = Model::new();
     for from in &configs {
@@ -416,9 +463,10 @@ fn what_did_not_change_is_left_alone() {
     );
     let changes = model.attach(&config("1-3", "macvlan", &[2]));
     assert!(
-        changes
-            .iter()
-            .all(|change| matches!(change.action, Action::DeleteLink { .. } | Action::RemoveMappings(_))),
+        changes.iter().all(|change| matches!(
+            change.action,
+            Action::DeleteLink { .. } | Action::RemoveMappings(_) | Action::RemoveEndpoints(_) | Action::RemovePorts(_)
+        )),
         "{changes:#?}"
     );
 }
@@ -431,7 +479,7 @@ fn damage_is_repaired() {
     let damages: [Damage; 9] = [
         ("bridge deleted", |model| {
             model.observed.links.remove("br1");
-            model.observed.bridges.clear();
+            model.observed.attached.remove(&(Site::Bridge, "br1".to_owned()));
             model.observed.links.values_mut().for_each(|link| link.master = None);
         }),
         ("namespace deleted", |model| {
@@ -454,6 +502,7 @@ fn damage_is_repaired() {
             (model.observed.pinned, model.observed.programs_loaded) = (false, false);
             model.observed.environments.clear();
             model.observed.mappings.clear();
+            model.observed.fast = Fast::default();
         }),
         ("sysctl changed", |model| {
             drop(
@@ -540,7 +589,7 @@ fn taking_an_upgrade_back_leaves_running_programs_alone() {
                 .any(|change| matches!(change.action, Action::AttachPrograms { .. }))
         );
         let back: Vec<_> = changes.iter().filter_map(Change::inverse).collect();
-        let harmful = |change: &&Change| matches!(change.action, Action::UnpinLinks { .. } | Action::RemovePins);
+        let harmful = |change: &&Change| matches!(change.action, Action::DetachPrograms { .. } | Action::RemovePins);
         assert_eq!(
             back.iter().find(harmful),
             None,
@@ -554,6 +603,8 @@ fn assert_clean(model: &Model) {
     assert_eq!(links, ["up0"]);
     assert!(model.observed.routers.is_empty() && !model.observed.pinned);
     assert!(model.observed.environments.is_empty() && model.observed.mappings.is_empty());
+    assert_eq!(model.observed.fast, Fast::default());
+    assert!(model.observed.attached.is_empty(), "{:?}", model.observed.attached);
 }
 
 #[test]
@@ -597,7 +648,16 @@ fn the_gateway_goes_first() {
         let mut model = Model::new();
         model.attach(&config("1", mode, &[2]));
         let changes = detach(&model.observed, &Instance::Host);
-        let first = changes.first().map(ToString::to_string).expect("something to do");
+        let deletes = |change: &&Change| matches!(change.action, Action::DeleteLink { .. });
+        let first = changes.iter().find(deletes).map(ToString::to_string);
+        let first = first.expect("something to do");
         assert!(first.contains("gw1"), "{first}");
+        let before: Vec<_> = changes.iter().take_while(|change| !deletes(change)).collect();
+        assert!(
+            before
+                .iter()
+                .any(|change| matches!(change.action, Action::RemoveEndpoints(_))),
+            "the fast path goes even before: {before:?}"
+        );
     }
 }

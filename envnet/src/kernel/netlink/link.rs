@@ -5,7 +5,7 @@ use rtnetlink::{
     packet_core::Nla,
     packet_route::link::{
         InfoBridgePort, InfoData, InfoKind, InfoMacVlan, InfoPortData, InfoTun, LinkAttribute, LinkFlags, LinkInfo,
-        LinkLayerType, LinkMessage, MacVlanMode, Prop,
+        LinkLayerType, LinkMessage, LinkXdp, MacVlanMode, Prop,
     },
 };
 
@@ -36,6 +36,8 @@ pub struct Link {
     pub altnames: Vec<String>,
     /// Which link-local groups (01:80:c2:00:00:0X, a bit each) it forwards as the port of a bridge.
     pub group_forwarding: u16,
+    /// Number of the XDP program on it.
+    pub xdp: Option<u32>,
 }
 
 impl Link {
@@ -87,6 +89,7 @@ pub(super) fn link(message: &LinkMessage) -> Link {
         group: 0,
         altnames: Vec::new(),
         group_forwarding: 0,
+        xdp: None,
     };
     let (mut kind, mut data, mut parent) = (None, None, 0);
     for attribute in &message.attributes {
@@ -100,6 +103,12 @@ pub(super) fn link(message: &LinkMessage) -> Link {
                         Prop::AltIfName(name) => Some(name.clone()),
                         _ => None,
                     }));
+            }
+            LinkAttribute::Xdp(infos) => {
+                link.xdp = infos.iter().find_map(|info| match info {
+                    LinkXdp::ProgId(id) => Some(*id),
+                    _ => None,
+                });
             }
             LinkAttribute::Group(group) => link.group = *group,
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,

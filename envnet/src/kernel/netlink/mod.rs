@@ -42,6 +42,15 @@ use crate::names::LINK_GROUP;
 #[derive(Clone, Debug)]
 pub struct Netlink(rtnetlink::Handle);
 
+/// A filter that runs a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// Its priority: the lowest comes first.
+    pub priority: u16,
+    /// Number of the program.
+    pub program: u32,
+}
+
 /// How a new link comes into being.
 #[derive(Debug)]
 pub enum NewLink<'a> {
@@ -139,8 +148,8 @@ impl Netlink {
         .await
     }
 
-    /// Numbers of the programs that clsact filters of an interface run, both directions.
-    pub async fn filter_programs(&self, index: u32) -> Result<Vec<u32>> {
+    /// The BPF filters of an interface's clsact qdisc, both directions.
+    pub async fn filters(&self, index: u32) -> Result<Vec<Filter>> {
         let index = i32::try_from(index).context("an interface index is a positive int")?;
         let mut programs = Vec::new();
         for ingress in [true, false] {
@@ -150,7 +159,7 @@ impl Netlink {
             } else {
                 filters.get().egress()
             };
-            programs.extend(collect(request.execute(), "filters", |message| filter_program(&message)).await?);
+            programs.extend(collect(request.execute(), "filters", |message| filter(&message)).await?);
         }
         Ok(programs)
     }
@@ -287,13 +296,16 @@ async fn collect<M, T>(
         .with_context(|| format!("cannot list {what}"))
 }
 
-fn filter_program(message: &TcMessage) -> Option<u32> {
+fn filter(message: &TcMessage) -> Option<Filter> {
     let options = message.attributes.iter().find_map(|attribute| match attribute {
         TcAttribute::Options(options) => Some(options),
         _ => None,
     })?;
-    options.iter().find_map(|option| match option {
+    let program = options.iter().find_map(|option| match option {
         TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => Some(*id),
         _ => None,
-    })
+    })?;
+    // The upper half is the priority, the lower one the protocol (`linux/pkt_sched.h`, tcm_info).
+    let priority = u16::try_from(message.header.info >> 16).ok()?;
+    Some(Filter { priority, program })
 }

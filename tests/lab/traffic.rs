@@ -7,27 +7,28 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::{interrupt, namespace::Namespace, socket};
 use anyhow::{Context, Result, ensure};
-use envnet_lab::{interrupt, namespace::Namespace, socket};
 
 /// Nothing here takes a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What became of a TCP connection.
-pub(crate) struct Transfer {
+#[derive(Clone, Copy, Debug)]
+pub struct Transfer {
     /// The address the server saw.
-    pub(crate) peer: IpAddr,
+    pub peer: IpAddr,
     /// Segments sent more than once, by both sides.
-    pub(crate) retransmitted: u32,
+    pub retransmitted: u32,
 }
 
 /// Sends `length` bytes to an echo server in `server` and checks what comes back. Returns the address the server saw.
-pub(crate) fn tcp(client: &Namespace, server: &Namespace, target: Ipv4Addr, length: usize) -> Result<IpAddr> {
+pub fn tcp(client: &Namespace, server: &Namespace, target: Ipv4Addr, length: usize) -> Result<IpAddr> {
     transfer(client, server, target, length).map(|transfer| transfer.peer)
 }
 
 /// Like [`tcp`], with more to say about the connection.
-pub(crate) fn transfer(client: &Namespace, server: &Namespace, target: Ipv4Addr, length: usize) -> Result<Transfer> {
+pub fn transfer(client: &Namespace, server: &Namespace, target: Ipv4Addr, length: usize) -> Result<Transfer> {
     let listener = server.run(|| Ok(TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?))?;
     listener.set_nonblocking(true)?;
     let port = listener.local_addr()?.port();
@@ -86,7 +87,7 @@ fn accept(listener: &TcpListener) -> Result<(TcpStream, SocketAddr)> {
 
 /// Sends one datagram of `length` bytes to a server that sends it back. Returns the address the server saw, or nothing
 /// if no right answer came.
-pub(crate) fn udp(client: &Namespace, server: &Namespace, target: Ipv4Addr, length: usize) -> Result<Option<IpAddr>> {
+pub fn udp(client: &Namespace, server: &Namespace, target: Ipv4Addr, length: usize) -> Result<Option<IpAddr>> {
     let open = |address| -> Result<UdpSocket> {
         let socket = UdpSocket::bind((address, 0))?;
         socket.set_read_timeout(Some(Duration::from_millis(100)))?;

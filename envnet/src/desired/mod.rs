@@ -1,5 +1,7 @@
 //! What the kernel should look like: a pure function of the configuration and a few facts about the host.
 
+mod acceleration;
+
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use envnet_common::{
@@ -8,6 +10,7 @@ use envnet_common::{
 };
 use ipnet::Ipv4Net;
 
+pub use self::acceleration::{Fast, Port, Uplink, reason};
 use crate::{
     config::{Config, UplinkMode},
     names::{self, Instance, MacRole},
@@ -27,12 +30,25 @@ pub enum Place {
 pub struct HostFacts {
     /// Tells hosts apart: the machine's identity and the uplink's Ethernet address.
     pub identity: String,
+    /// The uplink's interface index.
+    pub uplink: u32,
+    /// The uplink's Ethernet address.
+    pub uplink_mac: Mac,
     /// The uplink's MTU in bytes, which everything behind it shares.
     pub mtu: u32,
     /// User number of the taps' owner.
     pub tap_user: Option<u32>,
     /// Group number of the taps.
     pub tap_group: Option<u32>,
+}
+
+/// Everything that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The environments by number.
+    pub environments: BTreeMap<u32, Environment>,
+    /// The uplink, when it is accelerated.
+    pub uplink: Option<Uplink>,
 }
 
 /// Everything one environment consists of. All links carry the environment's ifalias.
@@ -54,6 +70,8 @@ pub struct Environment {
     pub entry: maps::Environment,
     /// One mapping per guest and one for the router.
     pub mappings: BTreeMap<MappingKey, Mapping>,
+    /// What the fast path needs, if there is one.
+    pub fast: Option<Fast>,
 }
 
 /// A link that must exist.
@@ -137,14 +155,16 @@ pub struct Route {
     pub metric: u32,
 }
 
-/// Says what every environment of a configuration consists of, by number.
+/// Says what a configuration wants.
 #[must_use]
-pub fn environments(config: &Config, instance: &Instance, host: &HostFacts) -> BTreeMap<u32, Environment> {
-    config
-        .environments
-        .iter()
-        .map(|&number| (number, environment(config, instance, host, number)))
-        .collect()
+pub fn wanted(config: &Config, instance: &Instance, host: &HostFacts) -> Wanted {
+    let numbers = config.environments.iter();
+    Wanted {
+        environments: numbers
+            .map(|&number| (number, environment(config, instance, host, number)))
+            .collect(),
+        uplink: acceleration::uplink(config, host),
+    }
 }
 
 fn environment(config: &Config, instance: &Instance, host: &HostFacts, number: u32) -> Environment {
@@ -164,6 +184,14 @@ fn environment(config: &Config, instance: &Instance, host: &HostFacts, number: u
             },
         )
     };
+    let entry = maps::Environment {
+        number,
+        internal: addresses.internal.network().into(),
+        external: subnet.network().into(),
+        mask: subnet.netmask().into(),
+        mac: gateway_mac,
+        reserved: [0; 2],
+    };
     Environment {
         number,
         namespace: instance.router_namespace(number),
@@ -174,14 +202,8 @@ fn environment(config: &Config, instance: &Instance, host: &HostFacts, number: u
             Ipv4Net::new_assert(addresses.router, addresses.internal.prefix_len()),
         )],
         routes: routes(config, number),
-        entry: maps::Environment {
-            number,
-            internal: addresses.internal.network().into(),
-            external: subnet.network().into(),
-            mask: subnet.netmask().into(),
-            mac: gateway_mac,
-            reserved: [0; 2],
-        },
+        entry,
+        fast: acceleration::environment(config, entry),
         mappings: config
             .vms
             .iter()
@@ -340,6 +362,11 @@ fn sysctls(config: &Config, number: u32) -> Vec<Sysctl> {
         .collect();
     for conf in ["all", "default"] {
         sysctls.push(set(Place::Router, format!("ipv6/conf/{conf}/disable_ipv6"), "1"));
+    }
+    for interface in [names::router_inside(number), names::gateway(number)] {
+        for (key, value) in acceleration::neighbour_sysctls(config.uplink.accelerate) {
+            sysctls.push(set(Place::Router, format!("ipv4/neigh/{interface}/{key}"), value));
+        }
     }
     let bridge = names::bridge(number);
     // Without forwarding there is no proxy ARP either, whatever `all` says; 8 means never to answer ARP.

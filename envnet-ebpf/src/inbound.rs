@@ -1,0 +1,49 @@
+//! The fast path from the uplink to a guest, the same for TC and XDP.
+
+use envnet_common::{
+    DropReason,
+    apply::Write,
+    forward::{self, Ordinary},
+    maps::ROUTER_INSIDE_MAC,
+    parse::Ethernet,
+};
+
+use crate::{count, learned, log, maps, maps::UPLINK};
+
+/// Translates a packet and returns the interface it leaves by; `None` when it is the router's, and was not changed.
+///
+/// `only` is the environment that the program's interface leads to, if it is one. `reaches` says whether the packet can leave by an interface.
+#[inline(always)]
+pub(crate) fn decide<P: Write>(
+    packet: &mut P,
+    ethernet: &Ethernet,
+    only: Option<u32>,
+    now: u64,
+    reaches: impl FnOnce(&P, u32) -> bool,
+) -> Option<Result<u32, DropReason>> {
+    const HOPS: u8 = 1;
+    let ordinary = Ordinary::parse(packet, HOPS)?;
+    let (source, destination) = (ordinary.ip.tail.source, ordinary.ip.tail.destination);
+    let endpoint = maps::endpoint(destination)?;
+    let environment = &endpoint.environment;
+    if only.is_some_and(|only| only != environment.number) {
+        return None;
+    }
+    // What the router would refuse, it shall refuse, and count.
+    if ethernet.destination != environment.mac || environment.is_internal(source) || environment.is_external(source) {
+        return None;
+    }
+    let (number, internal) = (environment.number, endpoint.internal);
+    let (mac, interface) = learned::location(endpoint, now)?;
+    let uplink = UPLINK.get(0)?;
+    if log::wants_translations() || !reaches(packet, interface) {
+        return None;
+    }
+    let forward = ordinary.forward(source, internal, HOPS)?;
+    learned::confirm_next_hop(endpoint, uplink, ethernet, source, now);
+    let size = packet.size();
+    Some(forward::write(packet, &forward, mac, ROUTER_INSIDE_MAC).map(|()| {
+        count::inbound(number, internal, size);
+        interface
+    }))
+}

@@ -1,0 +1,151 @@
+//! What the fast path learns from the packets it sees, and whether it is still to be believed.
+
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
+use envnet_common::{
+    Address, DropReason, Mac,
+    age::{Age, Trust},
+    arp::Arp,
+    maps::{Endpoint, NextHop, Station, StationKey, Uplink},
+    parse::Ethernet,
+};
+
+use crate::maps::{self, NEXT_HOPS, STATIONS};
+
+const SECOND: u64 = 1_000_000_000;
+/// How long a bridge remembers a station by default, and so does the fast path.
+const STATION_FORGOTTEN_AFTER: u64 = 300 * SECOND;
+/// How long nobody else may use the address of a station that has spoken.
+const STATION_GUARDED_FOR: u64 = SECOND / 2;
+/// A station is looked for only when it was silent for this long; interfaces seldom vanish under one that speaks.
+const STATION_SURE_FOR: u64 = SECOND / 2;
+const STATION_WRITTEN_EVERY: u64 = SECOND / 10;
+
+/// Whether something of this age can be used for this packet; notes when it asks.
+#[inline(always)]
+fn usable(age: &mut Age, now: u64) -> bool {
+    match age.trust(now) {
+        Trust::Good => true,
+        Trust::Ask => {
+            age.asked = now;
+            false
+        }
+        Trust::Gone => false,
+    }
+}
+
+/// Whether something of this age was heard lately.
+#[inline(always)]
+pub(crate) fn is_heard(age: &Age, now: u64) -> bool {
+    age.trust(now) != Trust::Gone
+}
+
+/// Where a guest is, if that is known: its Ethernet address and the interface of its port.
+#[inline(always)]
+pub(crate) fn location(endpoint: &mut Endpoint, now: u64) -> Option<(Mac, u32)> {
+    let location = &mut endpoint.location;
+    usable(&mut location.age, now).then_some((location.mac, location.interface))
+}
+
+/// A guest was heard on a port.
+#[inline(always)]
+pub(crate) fn hear_guest(endpoint: &mut Endpoint, mac: Mac, interface: u32, now: u64) {
+    let location = &mut endpoint.location;
+    if location.interface != interface || location.mac != mac || location.age.is_due(now) {
+        location.mac = mac;
+        location.interface = interface;
+        location.age = Age::new(now);
+    }
+}
+
+/// A frame came in with this source on a port of an environment: the port is where its sender is from now on. Refused
+/// while the same address speaks on another port.
+#[inline(always)]
+pub(crate) fn hear_station(environment: u32, mac: Mac, interface: u32, now: u64) -> Result<(), DropReason> {
+    let key = StationKey::new(environment, mac);
+    let station = Station {
+        interface,
+        reserved: 0,
+        heard: now,
+    };
+    let Some(known) = STATIONS.get_ptr_mut(key) else {
+        // No harm if it fails: the bridge knows, too.
+        let _ = STATIONS.insert(key, station, u64::from(BPF_ANY));
+        return Ok(());
+    };
+    // SAFETY: the entry is plain data; others may write the same to it.
+    let known = unsafe { &mut *known };
+    let silent = now.saturating_sub(known.heard);
+    if known.interface != interface && silent < STATION_GUARDED_FOR {
+        return Err(DropReason::MacSpoofed);
+    }
+    if known.interface != interface || silent >= STATION_WRITTEN_EVERY {
+        *known = station;
+    }
+    Ok(())
+}
+
+/// The port a station is behind; `exists` is asked about one that has been silent for a while.
+#[inline(always)]
+pub(crate) fn station(environment: u32, mac: Mac, now: u64, exists: impl FnOnce(u32) -> bool) -> Option<u32> {
+    // SAFETY: the entry stays readable until the program ends; it is copied because it may be reused for another key.
+    let station = unsafe { STATIONS.get(StationKey::new(environment, mac)) }.copied()?;
+    let silent = now.saturating_sub(station.heard);
+    let usable = silent < STATION_SURE_FOR || (silent < STATION_FORGOTTEN_AFTER && exists(station.interface));
+    usable.then_some(station.interface)
+}
+
+/// The Ethernet address of a next hop, if it is known.
+#[inline(always)]
+pub(crate) fn next_hop(address: Address, now: u64) -> Option<Mac> {
+    let hop = NEXT_HOPS.get_ptr_mut(address)?;
+    // SAFETY: the entry is plain data; what others write to it at the same time is as good.
+    let hop = unsafe { &mut *hop };
+    usable(&mut hop.age, now).then_some(hop.mac)
+}
+
+/// A packet from `source` came in: if its next hop is the one who sent the frame, that one is alive. It may be another, as
+/// routers that share an address often send from an Ethernet address of their own.
+#[inline(always)]
+pub(crate) fn confirm_next_hop(
+    endpoint: &mut Endpoint,
+    uplink: &Uplink,
+    ethernet: &Ethernet,
+    source: Address,
+    now: u64,
+) {
+    const EVERY: u64 = SECOND / 20;
+    if now.saturating_sub(endpoint.location.confirmed_hop) < EVERY {
+        return;
+    }
+    endpoint.location.confirmed_hop = now;
+    let Some(hop) = uplink.next_hop(source).and_then(|hop| NEXT_HOPS.get_ptr_mut(hop)) else {
+        return;
+    };
+    // SAFETY: as above.
+    let hop = unsafe { &mut *hop };
+    if hop.mac == ethernet.source {
+        hop.age = Age::new(now);
+    }
+}
+
+/// ARP from outside tells where its sender is. As in the kernel's own table, a new entry is only made by what was sent to
+/// one of our gateways, usually because it has asked; everything else changes an entry that is there.
+#[inline(always)]
+pub(crate) fn hear_hop(ethernet: &Ethernet, arp: &Arp, uplink: &Uplink, now: u64) {
+    let sender = arp.sender();
+    let ours = maps::endpoint(sender).is_some();
+    if ours || sender.is_nobody() || arp.sender_mac() != ethernet.source || uplink.next_hop(sender) != Some(sender) {
+        return;
+    }
+    let hop = NextHop {
+        mac: ethernet.source,
+        reserved: [0; 2],
+        age: Age::new(now),
+    };
+    if let Some(known) = NEXT_HOPS.get_ptr_mut(sender) {
+        // SAFETY: as above.
+        unsafe { *known = hop };
+    } else if maps::is_gateway(ethernet.destination) {
+        let _ = NEXT_HOPS.insert(sender, hop, u64::from(BPF_NOEXIST));
+    }
+}

@@ -1,0 +1,96 @@
+//! The fast path in before the kernel makes a buffer of the frame: only where the frames' checksums are finished, because
+//! here nobody knows of others.
+
+use aya_ebpf::{
+    bindings::xdp_action::{XDP_DROP, XDP_PASS},
+    helpers::bpf_xdp_get_buff_len,
+    programs::XdpContext,
+};
+use bytemuck::Pod;
+use envnet_common::{
+    Address,
+    apply::Write,
+    parse::{ETHERTYPE_IPV4, Ethernet, Read},
+    translate::{L4Checksum, WordEdit},
+};
+
+use crate::{
+    count, inbound,
+    maps::{TAPS, UPLINK},
+};
+
+#[inline(always)]
+pub(crate) fn run(context: &XdpContext) -> u32 {
+    let mut frame = Frame { context };
+    let Ok(ethernet) = Ethernet::parse(&frame) else {
+        return XDP_PASS;
+    };
+    if ethernet.ethertype != ETHERTYPE_IPV4 {
+        return XDP_PASS;
+    }
+    match inbound::decide(&mut frame, &ethernet, None, count::now(), Frame::reaches) {
+        None => XDP_PASS,
+        Some(Ok(interface)) => TAPS.redirect(interface, u64::from(XDP_DROP)).unwrap_or(XDP_DROP),
+        Some(Err(reason)) => {
+            count::dropped(0, Address::UNSPECIFIED, reason);
+            XDP_DROP
+        }
+    }
+}
+
+struct Frame<'a> {
+    context: &'a XdpContext,
+}
+
+impl Frame<'_> {
+    /// Whether the interface is there. A frame of several buffers, as jumbo frames are, is left to TC: taps do not take
+    /// one from a device map.
+    #[inline(always)]
+    fn reaches(&self, interface: u32) -> bool {
+        // SAFETY: the context is valid while the program runs.
+        let whole = unsafe { bpf_xdp_get_buff_len(self.context.ctx) } == self.size() as u64;
+        let fits = UPLINK
+            .get(0)
+            .is_some_and(|uplink| self.size() <= Ethernet::LEN + uplink.mtu as usize);
+        whole && fits && TAPS.get_ifindex(interface).is_some()
+    }
+
+    #[inline(always)]
+    fn at<T: Pod>(&self, offset: usize) -> Option<*mut T> {
+        let start = self.context.data() + offset;
+        (start + size_of::<T>() <= self.context.data_end()).then_some(start as *mut T)
+    }
+}
+
+impl Read for Frame<'_> {
+    #[inline(always)]
+    fn size(&self) -> usize {
+        self.context.data_end() - self.context.data()
+    }
+
+    #[inline(always)]
+    fn read<T: Pod>(&self, offset: usize) -> Option<T> {
+        // SAFETY: the bytes are inside the frame, and every value of them is a `T`.
+        self.at(offset).map(|at: *mut T| unsafe { at.read_unaligned() })
+    }
+}
+
+impl Write for Frame<'_> {
+    #[inline(always)]
+    fn write<T: Pod>(&mut self, offset: usize, value: T) -> Option<()> {
+        // SAFETY: the bytes are inside the frame, which is this program's own while it runs.
+        self.at(offset).map(|at: *mut T| unsafe { at.write_unaligned(value) })
+    }
+
+    #[inline(always)]
+    fn correct_pseudo_header(&mut self, checksum: L4Checksum, old: Address, new: Address) -> Option<()> {
+        let field = self.read(checksum.offset)?;
+        self.write(checksum.offset, checksum.corrected(field, old, new))
+    }
+
+    #[inline(always)]
+    fn correct_covered(&mut self, checksum: usize, field: &WordEdit) -> Option<()> {
+        let outer: envnet_common::checksum::Checksum = self.read(checksum)?;
+        self.write(checksum, outer.replace_word(field.old.0, field.new.0))
+    }
+}

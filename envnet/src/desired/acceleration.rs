@@ -1,0 +1,203 @@
+//! What the fast path needs: programs on the uplink and on the ports of every `brE`, and what they are told.
+
+use std::collections::BTreeMap;
+
+use envnet_common::{
+    Address,
+    maps::{self, Endpoint, Location},
+};
+
+use super::HostFacts;
+use crate::{
+    config::{Accelerate, Addresses, Config, UplinkMode},
+    kernel::programs::Site,
+    names,
+};
+
+/// The accelerated uplink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// Its name.
+    pub interface: String,
+    /// What the programs are told about it.
+    pub entry: maps::Uplink,
+    /// Which programs run on it.
+    pub sites: Vec<Site>,
+}
+
+/// The fast path's share of an environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fast {
+    /// The ports of `brE` that envnet itself makes, and the uplink bridge's port.
+    pub ports: Vec<Port>,
+    /// The mappings as the fast path sees them, by external address, with nothing learned.
+    pub endpoints: BTreeMap<Address, Endpoint>,
+}
+
+/// A link with programs of the fast path on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Its name.
+    pub link: String,
+    /// Which programs.
+    pub site: Site,
+    /// The only internal address that may send there; none on a port that somebody else has plugged in.
+    pub internal: Address,
+    /// The environment.
+    pub environment: maps::Environment,
+    /// Name of the interface that translated packets leave by.
+    pub exit: String,
+}
+
+impl Port {
+    /// What the programs are told about the port, when all links concerned are there; `index` knows them by name.
+    #[must_use]
+    pub fn entry(&self, index: impl Fn(&str) -> Option<u32>) -> Option<(u32, maps::Port)> {
+        let number = self.environment.number;
+        let entry = maps::Port {
+            environment: self.environment,
+            internal: self.internal,
+            router: index(&names::router_port(number))?,
+            exit: index(&self.exit)?,
+            exit_is_port: u32::from(self.exit == names::gateway_port(number)),
+        };
+        Some((index(&self.link)?, entry))
+    }
+}
+
+impl Fast {
+    /// A port that somebody else has plugged into the environment's bridge: like the router's, for any guest.
+    #[must_use]
+    pub fn foreign_port(&self, link: &str) -> Option<Port> {
+        let like = self.ports.first()?;
+        Some(Port {
+            link: link.to_owned(),
+            site: Site::GuestPort,
+            internal: Address::UNSPECIFIED,
+            ..like.clone()
+        })
+    }
+}
+
+/// Why the fast path is as it is, for people.
+#[must_use]
+pub fn reason(config: &Config) -> &'static str {
+    match (config.uplink.accelerate, config.uplink.mode) {
+        (Accelerate::Off, _) => "off: everything goes through the routers",
+        (Accelerate::Xdp, _) => "xdp, as configured: most small packets per second; TC takes what XDP leaves",
+        (Accelerate::Tc, UplinkMode::Macvlan) => "tc, as configured",
+        (Accelerate::Auto | Accelerate::Tc, UplinkMode::Bridge) => {
+            "tc, at the uplink bridge's ports towards the routers"
+        }
+        (Accelerate::Auto, UplinkMode::Macvlan) => {
+            "tc, chosen by auto: XDP wins with small packets, but takes the large ones apart that TCP streams live on"
+        }
+    }
+}
+
+/// The uplink, when it is accelerated.
+pub(super) fn uplink(config: &Config, host: &HostFacts) -> Option<Uplink> {
+    let interface = config.uplink.interface.clone();
+    let sites = match (config.uplink.accelerate, config.uplink.mode) {
+        (Accelerate::Off, _) => return None,
+        // The bridge itself only sees what is for the host.
+        (_, UplinkMode::Bridge) => Vec::new(),
+        (Accelerate::Xdp, UplinkMode::Macvlan) => vec![Site::Uplink, Site::UplinkDriver],
+        (Accelerate::Auto | Accelerate::Tc, UplinkMode::Macvlan) => vec![Site::Uplink],
+    };
+    let pool = config.addresses.external;
+    let entry = maps::Uplink {
+        interface: host.uplink,
+        mtu: host.mtu,
+        pool: pool.network().into(),
+        mask: pool.netmask().into(),
+        gateway: config.uplink.gateway.map_or(Address::UNSPECIFIED, Into::into),
+        mac: host.uplink_mac,
+        reserved: [0; 2],
+    };
+    Some(Uplink {
+        interface,
+        entry,
+        sites,
+    })
+}
+
+/// An environment's share, when the uplink is accelerated.
+pub(super) fn environment(config: &Config, entry: maps::Environment) -> Option<Fast> {
+    if config.uplink.accelerate == Accelerate::Off {
+        return None;
+    }
+    let addresses: &Addresses = &config.addresses;
+    let number = entry.number;
+    let exit = match config.uplink.mode {
+        UplinkMode::Macvlan => config.uplink.interface.clone(),
+        UplinkMode::Bridge => names::gateway_port(number),
+    };
+    let port = |site, link, internal: Address| Port {
+        link,
+        site,
+        internal,
+        environment: entry,
+        exit: exit.clone(),
+    };
+    let mut ports = vec![port(
+        Site::RouterPort,
+        names::router_port(number),
+        addresses.router.into(),
+    )];
+    if config.uplink.mode == UplinkMode::Bridge {
+        ports.push(port(
+            Site::GatewayPort,
+            names::gateway_port(number),
+            Address::UNSPECIFIED,
+        ));
+    }
+    ports.extend(config.vms.iter().map(|vm| {
+        let tap = names::tap(number, addresses.host_number(vm.address));
+        port(Site::GuestPort, tap, vm.address.into())
+    }));
+    // The router's own address is there so that nobody else takes it; nothing is sent to it on the fast path.
+    let router = (addresses.router, Some(names::ROUTER_INSIDE_MAC));
+    let endpoints = config
+        .vms
+        .iter()
+        .map(|vm| (vm.address, vm.mac))
+        .chain([router])
+        .map(|(internal, mac)| {
+            let endpoint = Endpoint {
+                environment: entry,
+                internal: internal.into(),
+                mac: mac.unwrap_or_default(),
+                reserved: [0; 6],
+                location: Location::default(),
+            };
+            (addresses.external_address(number, internal).into(), endpoint)
+        })
+        .collect();
+    Some(Fast { ports, endpoints })
+}
+
+/// How fast the routers notice that a neighbour is gone, per interface.
+///
+/// The fast path believes what it hears for a quarter of a second and then asks through the router, so the router has to
+/// ask at once, too: an entry is believed for a shorter time than that, is probed with the first packet after it
+/// (`delay_first_probe_time` 0), with one unicast and then with broadcasts. Without a fast path, the kernel's own defaults.
+pub(super) fn neighbour_sysctls(accelerate: Accelerate) -> [(&'static str, &'static str); 5] {
+    match accelerate {
+        Accelerate::Off => [
+            ("base_reachable_time_ms", "30000"),
+            ("delay_first_probe_time", "5"),
+            ("retrans_time_ms", "1000"),
+            ("ucast_solicit", "3"),
+            ("mcast_resolicit", "0"),
+        ],
+        // Times that are whole ticks of every kernel's clock, or they would not read as they were written.
+        _ => [
+            ("base_reachable_time_ms", "160"),
+            ("delay_first_probe_time", "0"),
+            ("retrans_time_ms", "100"),
+            ("ucast_solicit", "1"),
+            ("mcast_resolicit", "3"),
+        ],
+    }
+}

@@ -1,0 +1,356 @@
+//! The programs and their maps: loaded once per instance, pinned, attached wherever [`Site`] says.
+//!
+//! Pins live under [`bpffs::directory`]: `maps-vN/NAME`, where N is the layouts' version, `programs-HASH/NAME`, where HASH
+//! identifies the object they come from, and, for tcx and XDP, `links/LINK-HOOK`.
+
+mod attach;
+mod site;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use aya::{
+    EbpfLoader,
+    programs::{Program, SchedClassifier, TcAttachType, Xdp},
+    util::KernelVersion,
+};
+use aya_obj::programs::XdpAttachType;
+use envnet_common::{
+    Address, DropReason,
+    maps::{self, DropKey},
+};
+
+pub use self::site::Site;
+use self::{
+    attach::SHARED_PRIORITY,
+    site::{ROLES, Role},
+};
+use super::{
+    bpffs,
+    netlink::Filter,
+    netns::Netns,
+    tables::{self, Tables},
+};
+use crate::{EBPF_OBJECT, names::Instance};
+
+/// How programs are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Hook {
+    /// tcx links, which the kernel has since 6.6.
+    Tcx,
+    /// Filters of a clsact qdisc, which every kernel has.
+    Clsact,
+}
+
+impl Hook {
+    /// The better one of those this kernel has.
+    #[must_use]
+    pub fn best() -> Self {
+        if has_tcx() { Self::Tcx } else { Self::Clsact }
+    }
+}
+
+fn has_tcx() -> bool {
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0))
+}
+
+/// The loaded programs of an instance.
+#[derive(Debug)]
+pub struct Programs {
+    directory: PathBuf,
+    classifiers: BTreeMap<&'static str, Classifier>,
+    xdp: BTreeMap<&'static str, Driver>,
+}
+
+#[derive(Debug)]
+struct Classifier {
+    id: u32,
+    program: SchedClassifier,
+}
+
+#[derive(Debug)]
+struct Driver {
+    id: u32,
+    program: Xdp,
+}
+
+/// What is attached to a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// Exactly this build's programs, once each.
+    Current,
+    /// None of envnet's.
+    Nothing,
+    /// Something else: another build's programs, too many, or not all.
+    Other,
+}
+
+/// What is known of a link that programs may be on.
+#[derive(Clone, Debug)]
+pub struct Candidate<'a> {
+    /// What it would be.
+    pub site: Site,
+    /// Its name.
+    pub link: &'a str,
+    /// Its clsact filters.
+    pub filters: Vec<Filter>,
+    /// Number of its XDP program.
+    pub xdp: Option<u32>,
+}
+
+impl Programs {
+    /// This build's programs if they are pinned already.
+    pub fn open(instance: &Instance) -> Result<Option<Self>> {
+        let directory = bpffs::directory(instance);
+        let pins = programs_directory(&directory);
+        if !ROLES.iter().all(|role| pins.join(role.program).exists()) {
+            return Ok(None);
+        }
+        let (mut classifiers, mut xdp) = (BTreeMap::new(), BTreeMap::new());
+        for role in ROLES {
+            let pin = pins.join(role.program);
+            let what = || format!("cannot open the pinned program {}", role.program);
+            if role.direction.is_some() {
+                let program = SchedClassifier::from_pin(pin).with_context(what)?;
+                let id = program.info().with_context(what)?.id();
+                classifiers.insert(role.program, Classifier { id, program });
+            } else {
+                let program = Xdp::from_pin(pin, XdpAttachType::Interface).with_context(what)?;
+                let id = program.info().with_context(what)?.id();
+                xdp.insert(role.program, Driver { id, program });
+            }
+        }
+        Ok(Some(Self {
+            directory,
+            classifiers,
+            xdp,
+        }))
+    }
+
+    /// Loads this build's programs over the instance's maps, which are made if they are not there, and pins everything.
+    pub fn load(instance: &Instance) -> Result<Self> {
+        bpffs::ensure_mounted()?;
+        let directory = bpffs::directory(instance);
+        let maps_directory = tables::directory(instance);
+        let pins = programs_directory(&directory);
+        for folder in [&maps_directory, &pins, &directory.join("links")] {
+            fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        }
+        let mut loader = EbpfLoader::new();
+        for name in maps::ALL {
+            loader.map_pin_path(name, maps_directory.join(name));
+        }
+        let mut object = loader.load(EBPF_OBJECT).context("the kernel refused envnet's maps")?;
+        for (name, program) in object.programs_mut() {
+            let refused = || format!("the kernel refused the program {name}");
+            match program {
+                Program::SchedClassifier(program) => program.load().with_context(refused)?,
+                Program::Xdp(program) => program.load().with_context(refused)?,
+                _ => anyhow::bail!("the program {name} is of a type that nobody attaches"),
+            }
+            let pin = pins.join(name);
+            if pin.exists() {
+                // Some of the programs: left over from a crash.
+                fs::remove_file(&pin).with_context(|| format!("cannot remove {}", pin.display()))?;
+            }
+            program
+                .pin(&pin)
+                .with_context(|| format!("cannot pin {}", pin.display()))?;
+        }
+        // Where drops are counted when the table of drops is full.
+        let mut tables = Tables::open(instance)?.context("the maps just pinned are gone")?;
+        for &reason in DropReason::ALL {
+            tables.make_drop_counter(DropKey {
+                environment: 0,
+                internal: Address::UNSPECIFIED,
+                reason: reason as u32,
+            })?;
+        }
+        drop(object);
+        Self::open(instance)?.context("the programs just pinned are gone")
+    }
+
+    /// Removes the pins of other builds' programs, and of maps that no program uses any more.
+    pub fn forget_others(instance: &Instance) -> Result<()> {
+        let directory = bpffs::directory(instance);
+        let own = [
+            programs_directory(&directory),
+            tables::directory(instance),
+            directory.join("links"),
+        ];
+        for entry in fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))? {
+            let path = entry?.path();
+            if !own.contains(&path) {
+                fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is attached to each of several links in one namespace, all of which must exist.
+    pub fn attached(&self, netns: &Netns, hook: Hook, candidates: &[Candidate<'_>]) -> Result<Vec<Attached>> {
+        netns.run(|| {
+            candidates
+                .iter()
+                .map(|candidate| self.attached_here(hook, candidate))
+                .collect()
+        })
+    }
+
+    fn attached_here(&self, hook: Hook, candidate: &Candidate<'_>) -> Attached {
+        let Candidate {
+            site,
+            link,
+            filters,
+            xdp,
+        } = candidate;
+        if let Site::UplinkDriver = site {
+            let own = self.xdp.values().next().map(|driver| driver.id);
+            return match (*xdp == own, self.is_pinned(*site, link)) {
+                (true, true) => Attached::Current,
+                (false, false) => Attached::Nothing,
+                _ => Attached::Other,
+            };
+        }
+        let mut filters: Vec<u32> = filters
+            .iter()
+            .filter(|filter| site.is_exclusive() || is_own_filter(filter))
+            .map(|filter| filter.program)
+            .collect();
+        let (mut current, mut absent) = (true, filters.is_empty());
+        for role in site.roles() {
+            let (Some(direction), Some(own)) = (role.direction, self.classifiers.get(role.program)) else {
+                continue;
+            };
+            // A link on its way out cannot be asked any more.
+            let Ok(tcx) = tcx_programs(link, direction) else {
+                return Attached::Other;
+            };
+            let tcx: Vec<u32> = tcx
+                .into_iter()
+                .filter(|(_, name)| site.is_exclusive() || is_named(role.program, name))
+                .map(|(id, _)| id)
+                .collect();
+            absent &= tcx.is_empty();
+            current &= match hook {
+                Hook::Tcx => tcx == [own.id] && self.link_pin(role, link).exists(),
+                Hook::Clsact => {
+                    let filter = filters.iter().position(|filter| *filter == own.id);
+                    tcx.is_empty() && filter.map(|filter| filters.swap_remove(filter)).is_some()
+                }
+            };
+        }
+        if current && filters.is_empty() {
+            Attached::Current
+        } else if absent {
+            Attached::Nothing
+        } else {
+            Attached::Other
+        }
+    }
+
+    /// Attaches a site's programs to a link. Programs that are there already are replaced atomically where the kernel can.
+    ///
+    /// Programs attached the other way have to be removed afterwards: [`unpin_links`] for tcx, [`remove_filters`] and
+    /// [`Netlink::delete_clsact`](super::netlink::Netlink::delete_clsact) for filters. Until then the kernel runs only the
+    /// tcx ones where they never answer `TCX_NEXT`; elsewhere running twice changes nothing, because what one has done
+    /// leaves nothing to do for the other.
+    pub fn attach(&mut self, netns: &Netns, site: Site, link: &str, hook: Hook) -> Result<()> {
+        let links = self.directory.join("links");
+        fs::create_dir_all(&links).with_context(|| format!("cannot create {}", links.display()))?;
+        netns.run(|| {
+            for role in site.roles() {
+                let pin = links.join(role.pin(link));
+                let attached = match role.direction {
+                    Some(direction) => {
+                        let own = self.classifiers.get_mut(role.program).context("not loaded")?;
+                        match hook {
+                            Hook::Tcx => attach::tcx(&mut own.program, link, direction, &pin),
+                            Hook::Clsact => attach::clsact(&mut own.program, link, direction, site.is_exclusive()),
+                        }
+                    }
+                    None => {
+                        let own = self.xdp.get_mut(role.program).context("not loaded")?;
+                        attach::xdp(&mut own.program, link, &pin)
+                    }
+                };
+                attached.with_context(|| format!("cannot attach {} to {link}", role.program))?;
+            }
+            Ok(())
+        })?
+    }
+
+    /// Whether a site's programs have pinned links on a link.
+    #[must_use]
+    pub fn is_pinned(&self, site: Site, link: &str) -> bool {
+        site.roles().all(|role| self.link_pin(role, link).exists())
+    }
+
+    fn link_pin(&self, role: &Role, link: &str) -> PathBuf {
+        self.directory.join("links").join(role.pin(link))
+    }
+
+    /// Number of a program by which the log of all of them is found.
+    #[must_use]
+    pub fn log_source(&self) -> Option<u32> {
+        self.classifiers.values().next().map(|own| own.id)
+    }
+}
+
+/// Removes the pins of the links of a site's programs on one link; with its last pin, a tcx or XDP link is gone.
+pub fn unpin_links(instance: &Instance, site: Site, link: &str) -> Result<()> {
+    for role in site.roles() {
+        let pin = bpffs::directory(instance).join("links").join(role.pin(link));
+        match fs::remove_file(&pin) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", pin.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether a filter on a link shared with others is envnet's.
+#[must_use]
+pub fn is_own_filter(filter: &Filter) -> bool {
+    filter.priority == SHARED_PRIORITY
+}
+
+/// Removes the clsact filters of a site's programs from one link, which others may have filters on, too.
+pub fn remove_filters(netns: &Netns, site: Site, link: &str) -> Result<()> {
+    netns.run(|| {
+        site.roles()
+            .filter_map(|role| role.direction)
+            .try_for_each(|direction| attach::remove_filter(link, direction))
+    })?
+}
+
+/// Number and name of the programs attached by tcx to an interface of the calling thread's namespace.
+fn tcx_programs(interface: &str, direction: TcAttachType) -> Result<Vec<(u32, String)>> {
+    if !has_tcx() {
+        return Ok(Vec::new());
+    }
+    let (_, programs) = SchedClassifier::query_tcx(interface, direction)?;
+    Ok(programs
+        .iter()
+        .map(|info| (info.id(), info.name_as_str().unwrap_or_default().to_owned()))
+        .collect())
+}
+
+/// Whether a program may be `program`: the kernel keeps the first 15 bytes of a name.
+fn is_named(program: &str, name: &str) -> bool {
+    !name.is_empty() && program.starts_with(name)
+}
+
+fn programs_directory(directory: &Path) -> PathBuf {
+    // FNV-1a, 64 bits: only has to tell builds apart.
+    let hash = EBPF_OBJECT.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    directory.join(format!("programs-{hash:016x}"))
+}

@@ -1,0 +1,98 @@
+//! Where which program runs.
+
+use aya::programs::TcAttachType;
+
+use crate::{desired::Place, names};
+
+/// A kind of link that programs run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Site {
+    /// `gwE` in the router: the border.
+    Gateway,
+    /// `brE` itself: what guests say to the host.
+    Bridge,
+    /// `brE`'s port towards the router.
+    RouterPort,
+    /// A port of `brE` that guests are behind, whoever has plugged it in.
+    GuestPort,
+    /// The uplink bridge's port towards `gwE`.
+    GatewayPort,
+    /// The uplink, when it carries macvlans.
+    Uplink,
+    /// The uplink's driver.
+    UplinkDriver,
+}
+
+/// One of a site's programs.
+pub(super) struct Role {
+    pub(super) site: Site,
+    pub(super) program: &'static str,
+    /// None for XDP.
+    pub(super) direction: Option<TcAttachType>,
+}
+
+const fn role(site: Site, program: &'static str, direction: Option<TcAttachType>) -> Role {
+    Role {
+        site,
+        program,
+        direction,
+    }
+}
+
+pub(super) const ROLES: &[Role] = &[
+    role(Site::Gateway, "router_ingress", Some(TcAttachType::Ingress)),
+    role(Site::Gateway, "router_egress", Some(TcAttachType::Egress)),
+    role(Site::Bridge, "bridge_ingress", Some(TcAttachType::Ingress)),
+    role(Site::RouterPort, "router_port_ingress", Some(TcAttachType::Ingress)),
+    role(Site::GuestPort, "guest_ingress", Some(TcAttachType::Ingress)),
+    role(Site::GatewayPort, "gateway_port_egress", Some(TcAttachType::Egress)),
+    role(Site::Uplink, "uplink_ingress", Some(TcAttachType::Ingress)),
+    role(Site::Uplink, "uplink_egress", Some(TcAttachType::Egress)),
+    role(Site::UplinkDriver, "uplink_xdp", None),
+];
+
+impl Site {
+    /// The namespace its links are in.
+    #[must_use]
+    pub const fn place(self) -> Place {
+        match self {
+            Self::Gateway => Place::Router,
+            _ => Place::Host,
+        }
+    }
+
+    /// Whether the programs have the last word on the link. Elsewhere they leave alone what they do not know, and other
+    /// people's programs may be there, too.
+    #[must_use]
+    pub const fn is_exclusive(self) -> bool {
+        matches!(self, Self::Gateway | Self::Bridge)
+    }
+
+    /// The link of that kind that an environment has, if it has just one.
+    #[must_use]
+    pub fn link(self, environment: u32) -> Option<String> {
+        match self {
+            Self::Gateway => Some(names::gateway(environment)),
+            Self::Bridge => Some(names::bridge(environment)),
+            Self::RouterPort => Some(names::router_port(environment)),
+            Self::GatewayPort => Some(names::gateway_port(environment)),
+            Self::GuestPort | Self::Uplink | Self::UplinkDriver => None,
+        }
+    }
+
+    pub(super) fn roles(self) -> impl Iterator<Item = &'static Role> {
+        ROLES.iter().filter(move |role| role.site == self)
+    }
+}
+
+impl Role {
+    /// Name of the pin of its link: the BPF filesystem refuses dots, which interface names may have.
+    pub(super) fn pin(&self, link: &str) -> String {
+        let hook = match self.direction {
+            Some(TcAttachType::Egress) => "egress",
+            Some(_) => "ingress",
+            None => "xdp",
+        };
+        format!("{}-{hook}", names::without_dots(link))
+    }
+}

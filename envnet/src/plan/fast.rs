@@ -1,0 +1,211 @@
+//! The fast path's share of a plan.
+
+use std::collections::BTreeSet;
+
+use envnet_common::{
+    Address,
+    maps::{Endpoint, Location},
+};
+
+use super::{Action, Change, make::EnvironmentPlan};
+use crate::{
+    desired::{Place, Port, Uplink, Wanted},
+    kernel::programs::{Attached, Site},
+    names::{self, Instance},
+    observe::Observed,
+};
+
+/// Whether an entry is as wanted, whatever has been learned in it.
+fn same(wanted: &Endpoint, present: &Endpoint) -> bool {
+    *wanted
+        == Endpoint {
+            location: Location::default(),
+            ..*present
+        }
+}
+
+impl<'a> EnvironmentPlan<'a> {
+    /// What the programs are told, before they are attached anywhere.
+    pub(super) fn endpoints(&mut self) {
+        let wanted = self.wanted.fast.iter().flat_map(|fast| &fast.endpoints);
+        let new: Vec<_> = wanted
+            .map(|(external, new)| (*external, *new, self.observed.fast.endpoints.get(external).copied()))
+            .filter(|(_, new, old)| !old.is_some_and(|old| same(new, &old)))
+            .collect();
+        for (external, new, old) in new {
+            self.push(Action::InsertEndpoint { external, new, old });
+        }
+    }
+
+    /// The ports, those that others have plugged into the bridge among them.
+    pub(super) fn ports(&mut self) {
+        let wanted = self.wanted;
+        let ports: Vec<Port> = match &wanted.fast {
+            Some(fast) => fast.ports.iter().cloned().chain(self.foreign_ports()).collect(),
+            None => Vec::new(),
+        };
+        let index = |name: &str| {
+            let link = self.observed.links.get(name)?;
+            (!self.made.contains(&(Place::Host, name))).then_some(link.index)
+        };
+        let kept: BTreeSet<u32> = ports.iter().filter_map(|port| index(&port.link)).collect();
+        let present = self.observed.fast.ports.iter();
+        let surplus: Vec<u32> = present
+            .filter(|(index, port)| port.environment.number == wanted.number && !kept.contains(index))
+            .map(|(index, _)| *index)
+            .collect();
+        let mut actions = Vec::new();
+        if !surplus.is_empty() {
+            actions.push(Action::RemovePorts(surplus));
+        }
+        for port in ports {
+            let old = index(&port.link).and_then(|index| self.observed.fast.ports.get(&index).copied());
+            let new = port.entry(index).map(|(_, entry)| entry);
+            if new.is_none() || old != new {
+                actions.push(Action::InsertPort {
+                    port: port.clone(),
+                    old,
+                });
+            }
+            let made = self.made.contains(&(Place::Host, port.link.as_str()));
+            let attached = self.observed.attached.get(&(port.site, port.link.clone())).copied();
+            if made || attached != Some(Attached::Current) || !self.observed.programs_loaded {
+                actions.push(Action::AttachPrograms {
+                    site: port.site,
+                    link: port.link,
+                    undo: made || attached.is_none_or(|attached| attached == Attached::Nothing),
+                });
+            }
+        }
+        actions.into_iter().for_each(|action| self.push(action));
+        if wanted.fast.is_none() {
+            self.without_programs();
+        }
+    }
+
+    fn foreign_ports(&self) -> Vec<Port> {
+        let bridge = names::bridge(self.wanted.number);
+        let index = self.observed.links.get(&bridge).map(|link| link.index);
+        let (Some(index), Some(fast)) = (index, &self.wanted.fast) else {
+            return Vec::new();
+        };
+        let links = self.observed.links.values();
+        links
+            .filter(|link| link.master == Some(index) && !self.made.contains(&(Place::Host, bridge.as_str())))
+            .filter(|link| !self.wanted.links.iter().any(|wanted| wanted.name == link.name))
+            .filter(|link| link.owner(self.instance).is_none())
+            .filter_map(|link| fast.foreign_port(&link.name))
+            .collect()
+    }
+
+    /// Takes the fast path's programs from the environment's links.
+    fn without_programs(&mut self) {
+        let number = self.wanted.number;
+        let surplus: Vec<_> = on_ports_of(self.observed, number, self.instance)
+            .filter(|(_, link)| !self.made.contains(&(Place::Host, link.as_str())))
+            .map(|(site, link)| detach(site, &link))
+            .collect();
+        for action in surplus {
+            self.push(action);
+        }
+    }
+}
+
+/// The links of an environment's bridge that programs of the fast path are on.
+pub(super) fn on_ports_of<'a>(
+    observed: &'a Observed,
+    number: u32,
+    instance: &'a Instance,
+) -> impl Iterator<Item = (Site, String)> + 'a {
+    let bridge = observed.links.get(&names::bridge(number)).map(|link| link.index);
+    observed
+        .attached
+        .iter()
+        .filter(|((site, _), attached)| {
+            matches!(site, Site::RouterPort | Site::GuestPort | Site::GatewayPort) && **attached != Attached::Nothing
+        })
+        .filter(move |((_, name), _)| {
+            observed.links.get(name).is_some_and(|link| {
+                link.owner(instance) == Some(number) || (link.master.is_some() && link.master == bridge)
+            })
+        })
+        .map(|((site, name), _)| (*site, name.clone()))
+}
+
+pub(super) fn detach(site: Site, link: &str) -> Action {
+    Action::DetachPrograms {
+        site,
+        link: link.to_owned(),
+    }
+}
+
+/// What all environments share, to be done before theirs.
+pub(super) fn before(wanted: &Wanted, observed: &Observed) -> Vec<Change> {
+    let mut actions = leave(wanted.uplink.as_ref(), observed);
+    // An external address may go from one environment to another. No harm if this is not taken back: without, packets go
+    // through the router.
+    let keeps = |external: &Address, endpoint: &Endpoint| {
+        let environment = wanted.environments.get(&endpoint.environment.number);
+        environment
+            .and_then(|environment| environment.fast.as_ref())
+            .is_some_and(|fast| fast.endpoints.contains_key(external))
+    };
+    let present = observed.fast.endpoints.iter();
+    let surplus: Vec<_> = present
+        .filter(|(external, endpoint)| !keeps(external, endpoint))
+        .map(|(external, _)| *external)
+        .collect();
+    if !surplus.is_empty() {
+        actions.push(Action::RemoveEndpoints(surplus));
+    }
+    if let Some(uplink) = &wanted.uplink
+        && observed.fast.uplink != Some(uplink.entry)
+    {
+        actions.push(Action::SetUplink {
+            new: uplink.entry,
+            old: observed.fast.uplink,
+        });
+    }
+    shared(actions)
+}
+
+/// What all environments share, to be done when they are ready.
+pub(super) fn after(wanted: Option<&Uplink>, observed: &Observed) -> Vec<Change> {
+    let actions = wanted.into_iter().flat_map(|uplink| {
+        uplink.sites.iter().filter_map(|&site| {
+            let attached = observed.attached.get(&(site, uplink.interface.clone())).copied();
+            let current = attached == Some(Attached::Current) && observed.programs_loaded;
+            (!current).then(|| Action::AttachPrograms {
+                site,
+                link: uplink.interface.clone(),
+                undo: attached.is_none_or(|attached| attached == Attached::Nothing),
+            })
+        })
+    });
+    shared(actions.collect())
+}
+
+/// Takes programs from uplinks that are not, or no longer, to have them.
+pub(super) fn leave(wanted: Option<&Uplink>, observed: &Observed) -> Vec<Action> {
+    observed
+        .attached
+        .iter()
+        .filter(|((site, _), attached)| {
+            matches!(site, Site::Uplink | Site::UplinkDriver) && **attached != Attached::Nothing
+        })
+        .filter(|((site, link), _)| {
+            wanted.is_none_or(|uplink| uplink.interface != *link || !uplink.sites.contains(site))
+        })
+        .map(|((site, link), _)| detach(*site, link))
+        .collect()
+}
+
+pub(super) fn shared(actions: Vec<Action>) -> Vec<Change> {
+    actions
+        .into_iter()
+        .map(|action| Change {
+            environment: None,
+            action,
+        })
+        .collect()
+}
