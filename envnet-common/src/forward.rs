@@ -63,6 +63,7 @@ impl Ordinary {
 
     /// Decides what to write when the packet goes on from `source` to `destination`, `hops` routers later; `None` when it
     /// ends before the checksum that has to be corrected.
+    #[must_use]
     #[inline(always)]
     pub fn forward(&self, source: Address, destination: Address, hops: u8) -> Option<Forward> {
         let old = self.ip.tail;

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::{
     config::Config,
+    desired,
     kernel::{
         programs::{Attached, Site},
         tables::Tables,
@@ -23,10 +24,23 @@ use crate::{
 /// Everything `envnet status` shows.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
+    /// The way between uplink and guests; none when nothing is attached.
+    pub uplink: Option<UplinkStatus>,
     /// The environments by number.
     pub environments: Vec<EnvironmentStatus>,
     /// Every kind of drop that happened.
     pub drops: Vec<Drops>,
+}
+
+/// How packets get from the uplink to the guests.
+#[derive(Clone, Debug, Serialize)]
+pub struct UplinkStatus {
+    /// Its name, when there is a fast path.
+    pub interface: Option<String>,
+    /// The fast path at work: `xdp`, `tc` or `off`.
+    pub fast_path: &'static str,
+    /// Why it is that one, when the configuration is at hand.
+    pub reason: Option<&'static str>,
 }
 
 /// One environment.
@@ -38,8 +52,10 @@ pub struct EnvironmentStatus {
     pub namespace: String,
     /// Name of the bridge.
     pub bridge: String,
-    /// Whether router and bridge are there with this build's programs on them; if not, `envnet attach` repairs it.
+    /// Whether everything that is there has this build's programs on it; if not, `envnet attach` repairs it.
     pub intact: bool,
+    /// Ports of the bridge that somebody has plugged in since the last `attach`, which makes the fast path know them.
+    pub new_ports: Vec<String>,
     /// The guests in the order of their addresses, the router first.
     pub guests: Vec<Guest>,
 }
@@ -53,9 +69,9 @@ pub struct Guest {
     pub internal: Ipv4Addr,
     /// External address.
     pub external: Ipv4Addr,
-    /// Name of the tap; the router has none.
+    /// Name of the port it was last heard on, or else of the tap that is there for it; the router has none.
     pub tap: Option<String>,
-    /// Ethernet address the router has learned.
+    /// Ethernet address it was heard with.
     pub mac: Option<String>,
     /// Packets translated on their way in.
     pub packets_in: u64,
@@ -91,6 +107,7 @@ impl Status {
     pub fn read(observed: &Observed, instance: &Instance, config: Option<&Config>) -> Result<Self> {
         let Some(tables) = Tables::open(instance)? else {
             return Ok(Self {
+                uplink: None,
                 environments: Vec::new(),
                 drops: Vec::new(),
             });
@@ -114,16 +131,22 @@ impl Status {
                 let internal = Ipv4Addr::from(key.internal);
                 let host = u32::from(internal) & !u32::from(Ipv4Addr::from(entry.mask));
                 let tap = names::tap(number, host);
+                let own = observed.links.contains_key(&tap).then_some(tap);
+                let location = observed.fast.endpoints.get(&mapping.external).map(|endpoint| endpoint.location);
+                let location = location.filter(|location| location.mac.is_set());
+                let port = location.and_then(|location| link_name(observed, location.interface));
                 let neighbours = observed.routers.get(&number).map(|router| &router.neighbours);
+                let neighbour = neighbours.and_then(|known| known.get(&internal)).copied();
                 let seen = Duration::from_nanos(counters.last_seen);
                 guests.push(Guest {
                     name: name(config, internal),
                     internal,
                     external: mapping.external.into(),
-                    tap: observed.links.contains_key(&tap).then_some(tap),
-                    mac: neighbours
-                        .and_then(|known| known.get(&internal))
-                        .map(ToString::to_string),
+                    tap: port.or(own),
+                    mac: location
+                        .map(|location| location.mac)
+                        .or(neighbour)
+                        .map(|mac| mac.to_string()),
                     packets_in: counters.packets_in,
                     bytes_in: counters.bytes_in,
                     packets_out: counters.packets_out,
@@ -139,17 +162,69 @@ impl Status {
             let (namespace, bridge) = (instance.router_namespace(number), names::bridge(number));
             let router = observed.routers.get(&number).map(|router| router.attached);
             let on_bridge = observed.attached.get(&(Site::Bridge, bridge.clone())).copied();
-            let intact = [router, on_bridge] == [Some(Attached::Current); 2];
+            let exclusive = [router, on_bridge] == [Some(Attached::Current); 2];
+            let ports = ports(observed, &bridge, number, instance);
             environments.push(EnvironmentStatus {
+                intact: exclusive && ports.iter().all(|(_, attached)| *attached != Attached::Other),
+                new_ports: ports
+                    .into_iter()
+                    .filter(|(_, attached)| observed.fast.uplink.is_some() && *attached == Attached::Nothing)
+                    .map(|(name, _)| name)
+                    .collect(),
                 environment: number,
                 namespace,
                 bridge,
-                intact,
                 guests,
             });
         }
-        Ok(Self { environments, drops })
+        Ok(Self {
+            uplink: Some(uplink(observed, config)),
+            environments,
+            drops,
+        })
     }
+}
+
+fn link_name(observed: &Observed, index: u32) -> Option<String> {
+    let mut links = observed.links.values();
+    links.find(|link| link.index == index).map(|link| link.name.clone())
+}
+
+fn uplink(observed: &Observed, config: Option<&Config>) -> UplinkStatus {
+    let uplink = observed.fast.uplink;
+    let runs = |wanted: Site| {
+        let mut attached = observed.attached.iter();
+        attached.any(|((site, _), attached)| *site == wanted && *attached == Attached::Current)
+    };
+    let fast_path = if uplink.is_some() && runs(Site::UplinkDriver) {
+        "xdp"
+    } else if uplink.is_some() && (runs(Site::Uplink) || runs(Site::GatewayPort)) {
+        "tc"
+    } else {
+        "off"
+    };
+    UplinkStatus {
+        interface: uplink.and_then(|uplink| link_name(observed, uplink.interface)),
+        fast_path,
+        reason: config.map(desired::reason),
+    }
+}
+
+/// The ports of an environment's bridge that guests may be behind, with what is attached to them.
+fn ports(observed: &Observed, bridge: &str, number: u32, instance: &Instance) -> Vec<(String, Attached)> {
+    let index = observed.links.get(bridge).map(|link| link.index);
+    let ports = observed.links.values();
+    ports
+        .filter(|link| link.master.is_some() && link.master == index)
+        .filter(|link| Site::RouterPort.link(number).as_ref() != Some(&link.name))
+        // A port of another environment is none of this bridge's, whatever it is plugged into.
+        .filter(|link| link.owner(instance).is_none_or(|owner| owner == number))
+        .map(|link| {
+            let key = (Site::GuestPort, link.name.clone());
+            let attached = observed.attached.get(&key).copied();
+            (link.name.clone(), attached.unwrap_or(Attached::Nothing))
+        })
+        .collect()
 }
 
 fn name(config: Option<&Config>, internal: Ipv4Addr) -> Option<String> {
@@ -235,6 +310,20 @@ impl fmt::Display for Status {
             }));
         }
         table(f, &rows)?;
+        if let Some(uplink) = &self.uplink {
+            let interface = uplink.interface.as_deref().map_or(String::new(), |name| format!(" on {name}"));
+            let reason = uplink.reason.map_or(uplink.fast_path, |reason| reason);
+            write!(f, "\n\nfast path{interface}: {reason}")?;
+        }
+        for environment in &self.environments {
+            let number = environment.environment;
+            for port in &environment.new_ports {
+                write!(
+                    f,
+                    "\nenvironment {number}: {port} takes the slow path; `envnet attach` makes the fast one know it"
+                )?;
+            }
+        }
         for environment in self.environments.iter().filter(|environment| !environment.intact) {
             let number = environment.environment;
             write!(

@@ -24,7 +24,7 @@ fn same(wanted: &Endpoint, present: &Endpoint) -> bool {
         }
 }
 
-impl<'a> EnvironmentPlan<'a> {
+impl EnvironmentPlan<'_> {
     /// What the programs are told, before they are attached anywhere.
     pub(super) fn endpoints(&mut self) {
         let wanted = self.wanted.fast.iter().flat_map(|fast| &fast.endpoints);
@@ -77,7 +77,9 @@ impl<'a> EnvironmentPlan<'a> {
                 });
             }
         }
-        actions.into_iter().for_each(|action| self.push(action));
+        for action in actions {
+            self.push(action);
+        }
         if wanted.fast.is_none() {
             self.without_programs();
         }

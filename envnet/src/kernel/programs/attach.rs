@@ -73,14 +73,16 @@ pub(super) fn clsact(
 }
 
 /// Takes away the filter that [`clsact`] set on an interface shared with others; no error when it is not there.
-pub(super) fn remove_filter(interface: &str, direction: TcAttachType) -> Result<()> {
+pub(super) fn remove_filter(interface: &str, direction: TcAttachType) {
     let filter = filter(false);
-    let link = SchedClassifierLink::attached(interface, direction, filter.priority, filter.handle, None);
-    if let Ok(link) = link {
-        // Dropping detaches; that it was not there is no harm.
-        drop(link);
-    }
-    Ok(())
+    // Dropping a link detaches it.
+    drop(SchedClassifierLink::attached(
+        interface,
+        direction,
+        filter.priority,
+        filter.handle,
+        None,
+    ));
 }
 
 pub(super) fn xdp(program: &mut Xdp, interface: &str, pin: &Path) -> Result<()> {

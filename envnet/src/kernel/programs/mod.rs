@@ -265,18 +265,15 @@ impl Programs {
         netns.run(|| {
             for role in site.roles() {
                 let pin = links.join(role.pin(link));
-                let attached = match role.direction {
-                    Some(direction) => {
-                        let own = self.classifiers.get_mut(role.program).context("not loaded")?;
-                        match hook {
-                            Hook::Tcx => attach::tcx(&mut own.program, link, direction, &pin),
-                            Hook::Clsact => attach::clsact(&mut own.program, link, direction, site.is_exclusive()),
-                        }
+                let attached = if let Some(direction) = role.direction {
+                    let own = self.classifiers.get_mut(role.program).context("not loaded")?;
+                    match hook {
+                        Hook::Tcx => attach::tcx(&mut own.program, link, direction, &pin),
+                        Hook::Clsact => attach::clsact(&mut own.program, link, direction, site.is_exclusive()),
                     }
-                    None => {
-                        let own = self.xdp.get_mut(role.program).context("not loaded")?;
-                        attach::xdp(&mut own.program, link, &pin)
-                    }
+                } else {
+                    let own = self.xdp.get_mut(role.program).context("not loaded")?;
+                    attach::xdp(&mut own.program, link, &pin)
                 };
                 attached.with_context(|| format!("cannot attach {} to {link}", role.program))?;
             }
@@ -324,10 +321,10 @@ pub fn is_own_filter(filter: &Filter) -> bool {
 /// Removes the clsact filters of a site's programs from one link, which others may have filters on, too.
 pub fn remove_filters(netns: &Netns, site: Site, link: &str) -> Result<()> {
     netns.run(|| {
-        site.roles()
-            .filter_map(|role| role.direction)
-            .try_for_each(|direction| attach::remove_filter(link, direction))
-    })?
+        for direction in site.roles().filter_map(|role| role.direction) {
+            attach::remove_filter(link, direction);
+        }
+    })
 }
 
 /// Number and name of the programs attached by tcx to an interface of the calling thread's namespace.
