@@ -51,6 +51,10 @@ pub(crate) fn decide(frame: &mut Frame<'_>) -> Result<Verdict, DropReason> {
     if ethernet.destination != ROUTER_INSIDE_MAC {
         return Ok(sibling(frame, &port, &ethernet));
     }
+    if frame.packet.had_tag() {
+        // Another network as far as the router is concerned; the tag would leave with the packet.
+        return Ok(Verdict::Next);
+    }
     if ethernet.ethertype == ETHERTYPE_IPV4
         && !frame.packet.has_tag()
         && let Some(decision) = out(frame, &port)
@@ -64,6 +68,10 @@ pub(crate) fn decide(frame: &mut Frame<'_>) -> Result<Verdict, DropReason> {
 /// The internal address that the frame says it comes from; none when it says nothing, or that its sender has none yet.
 #[inline(always)]
 fn source(frame: &Frame<'_>, ethernet: &Ethernet) -> Result<Option<Address>, DropReason> {
+    if frame.packet.is_tagged() {
+        // A network of the guests' own, with addresses of its own, which nobody else takes part in.
+        return Ok(None);
+    }
     let source = match ethernet.ethertype {
         ETHERTYPE_IPV4 => Ipv4::parse(&frame.packet)?.tail.source,
         ETHERTYPE_ARP => {

@@ -52,6 +52,14 @@ impl<'a> Packet<'a> {
 
 /// The kernel's part of forwarding, which the fast path has to see to itself.
 impl Packet<'_> {
+    /// Whether the frame had a tag of any kind that the device or the kernel has taken out of it, a mere priority too: it
+    /// would be put back when the frame is sent.
+    #[inline(always)]
+    pub(crate) fn had_tag(&self) -> bool {
+        // SAFETY: the context is valid while the program runs.
+        unsafe { (*self.context.skb.skb).vlan_present != 0 }
+    }
+
     /// Whether the interface is there and takes the packet, or every segment of it, in one piece.
     #[inline(always)]
     pub(crate) fn fits(&self, interface: u32) -> bool {
