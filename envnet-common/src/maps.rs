@@ -26,7 +26,7 @@ pub const UPLINK: &str = "UPLINK";
 pub const GATEWAYS: &str = "GATEWAYS";
 /// Hash map: interface index of a port of some `brE` in the host (`u32`, host order) → [`Port`].
 pub const PORTS: &str = "PORTS";
-/// Device map of the same interfaces, for XDP: an entry goes with its interface.
+/// Device map of those of them that are taps, for XDP: an entry goes with its interface.
 pub const TAPS: &str = "TAPS";
 /// Hash map: external address → [`Endpoint`]; one entry per mapping.
 pub const ENDPOINTS: &str = "ENDPOINTS";

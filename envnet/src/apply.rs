@@ -264,20 +264,22 @@ impl<'a> Applier<'a> {
     }
 
     async fn insert_port(&mut self, port: &Port) -> Result<()> {
-        let mut indices = HashMap::new();
+        let mut links = HashMap::new();
         for name in [
             port.link.clone(),
             names::router_port(port.environment.number),
             port.exit.clone(),
         ] {
             let link = self.netlink.link(&name).await?;
-            indices.insert(name.clone(), link.with_context(|| format!("{name} is gone"))?.index);
+            links.insert(name.clone(), link.with_context(|| format!("{name} is gone"))?);
         }
         let (index, entry) = port
-            .entry(|name| indices.get(name).copied())
+            .entry(|name| links.get(name).map(|link| link.index))
             .context("the port's links are gone")?;
+        // Not every kind takes frames from XDP: a veth loses them without a word unless its other end has XDP or GRO, too.
+        let is_tap = matches!(links[&port.link].kind, netlink::Kind::Tap { .. });
         let host = self.host;
-        self.tables()?.insert_port(host, index, entry)
+        self.tables()?.insert_port(host, index, entry, is_tap)
     }
 
     async fn attach_programs(&mut self, environment: u32, site: Site, name: &str) -> Result<()> {

@@ -39,7 +39,7 @@ pub struct Tables {
     pub gateways: HashMap<MapData, GatewayKey, u32>,
     /// Interface index → port.
     pub ports: HashMap<MapData, u32, Port>,
-    /// The same interfaces, as XDP needs them.
+    /// Those of them that are taps, as XDP needs them.
     pub taps: DevMapHash<MapData>,
     /// External address → mapping, and where the guest is.
     pub endpoints: HashMap<MapData, Address, Endpoint>,
@@ -92,10 +92,13 @@ impl Tables {
             .try_for_each(|(key, _)| absent_is_fine(self.gateways.remove(key)))
     }
 
-    /// Adds a port or changes one. The interface must be one of the host's.
-    pub fn insert_port(&mut self, host: &Netns, index: u32, port: Port) -> Result<()> {
-        // The kernel looks for the device in the caller's namespace.
-        host.run(|| self.taps.insert(index, index, None, 0))??;
+    /// Adds a port or changes one. The interface must be one of the host's; `is_tap` says whether it is one that XDP
+    /// may send to.
+    pub fn insert_port(&mut self, host: &Netns, index: u32, port: Port, is_tap: bool) -> Result<()> {
+        if is_tap {
+            // The kernel looks for the device in the caller's namespace.
+            host.run(|| self.taps.insert(index, index, None, 0))??;
+        }
         Ok(self.ports.insert(index, port, 0)?)
     }
 
