@@ -56,7 +56,6 @@ pub(crate) fn decide(frame: &mut Frame<'_>) -> Result<Verdict, DropReason> {
         return Ok(Verdict::Next);
     }
     if ethernet.ethertype == ETHERTYPE_IPV4
-        && !frame.packet.has_tag()
         && let Some(decision) = out(frame, &port)
     {
         return decision;

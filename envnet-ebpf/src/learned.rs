@@ -84,6 +84,19 @@ pub(crate) fn hear_station(environment: u32, mac: Mac, interface: u32, now: u64)
     Ok(())
 }
 
+/// A frame has come through the bridge: had it come from a port with programs, its sender would just have been heard; if
+/// it was not, it is on another port by now, which the bridge knows.
+#[inline(always)]
+pub(crate) fn hear_through_bridge(environment: u32, mac: Mac, now: u64) {
+    let key = StationKey::new(environment, mac);
+    // SAFETY: nothing is kept of the entry.
+    let heard = unsafe { STATIONS.get(key) }.map(|station| station.heard);
+    if heard.is_some_and(|heard| now.saturating_sub(heard) > 2 * STATION_WRITTEN_EVERY) {
+        // Somebody else may have removed it already.
+        let _ = STATIONS.remove(key);
+    }
+}
+
 /// The port a station is behind; `exists` is asked about one that has been silent for a while.
 #[inline(always)]
 pub(crate) fn station(environment: u32, mac: Mac, now: u64, exists: impl FnOnce(u32) -> bool) -> Option<u32> {

@@ -15,6 +15,7 @@
     reason = "the classifier macro hands the context over by value"
 )]
 
+mod bridge_ingress;
 mod count;
 mod guest_ingress;
 mod inbound;
@@ -31,11 +32,9 @@ mod uplink_ingress;
 mod uplink_xdp;
 
 use aya_ebpf::{
-    bindings::TC_ACT_SHOT,
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
-use envnet_common::{Address, DropReason};
 
 /// TC ingress of `gwE`: from outside to the router.
 #[classifier]
@@ -82,15 +81,20 @@ fn guest_ingress(context: TcContext) -> i32 {
 /// TC ingress of the router's port of `brE`: from the router to its guests.
 #[classifier]
 fn router_port_ingress(context: TcContext) -> i32 {
-    run::fast(&context, |frame| Ok(router_port::decide(frame)))
+    run::fast(&context, |frame| Ok(router_port::ingress(frame)))
+}
+
+/// TC egress of the router's port of `brE`: who has moved to a port that has no programs.
+#[classifier]
+fn router_port_egress(context: TcContext) -> i32 {
+    run::fast(&context, |frame| Ok(router_port::egress(frame)))
 }
 
 /// TC ingress of `brE` in the host: from the guests to the host itself, which must hear nothing. The host may route,
 /// proxy ARP and accept router advertisements; frames between the bridge's ports do not come this way.
 #[classifier]
-fn bridge_ingress(_context: TcContext) -> i32 {
-    count::dropped(0, Address::UNSPECIFIED, DropReason::HostBound);
-    TC_ACT_SHOT
+fn bridge_ingress(context: TcContext) -> i32 {
+    bridge_ingress::run(&context)
 }
 
 #[cfg(not(test))]

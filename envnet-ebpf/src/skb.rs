@@ -40,14 +40,6 @@ impl<'a> Packet<'a> {
         // SAFETY: as above.
         unsafe { (*self.context.skb.skb).vlan_present != 0 && (*self.context.skb.skb).vlan_tci & VLAN != 0 }
     }
-
-    /// Whether there is any tag that the device or the kernel has taken out of the frame; it would be put back in where the
-    /// frame leaves, which only the kernel's receiving stack prevents.
-    #[inline(always)]
-    pub(crate) fn has_tag(&self) -> bool {
-        // SAFETY: as above.
-        unsafe { (*self.context.skb.skb).vlan_present != 0 }
-    }
 }
 
 /// The kernel's part of forwarding, which the fast path has to see to itself.

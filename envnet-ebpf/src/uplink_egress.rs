@@ -20,7 +20,11 @@ const GATEWAY_PREFIX: u8 = 0xfe;
 
 #[inline(always)]
 pub(crate) fn decide(context: &TcContext, frame: &mut Frame<'_>) -> Result<Verdict, DropReason> {
-    let (Ok(ethernet), Some(uplink)) = (Ethernet::parse(&frame.packet), UPLINK.get(0)) else {
+    // One after the other: the verifier of Linux 6.1 does not follow a match of both.
+    let Ok(ethernet) = Ethernet::parse(&frame.packet) else {
+        return Ok(Verdict::Next);
+    };
+    let Some(uplink) = UPLINK.get(0) else {
         return Ok(Verdict::Next);
     };
     let is_gateway = |mac: envnet_common::Mac| mac.0[0] == GATEWAY_PREFIX && maps::is_gateway(mac);

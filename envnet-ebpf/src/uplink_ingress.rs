@@ -33,7 +33,7 @@ fn ingress(frame: &mut Frame<'_>, only: Option<u32>, back: Verdict) -> Result<Ve
     let Ok(ethernet) = Ethernet::parse(&frame.packet) else {
         return Ok(Verdict::Next);
     };
-    if frame.packet.has_tag() {
+    if frame.packet.had_tag() {
         return Ok(Verdict::Next);
     }
     match ethernet.ethertype {

@@ -179,7 +179,10 @@ async fn attached(
             &[Site::RouterPort]
         } else if is(Site::GatewayPort) {
             &[Site::GatewayPort]
-        } else if owner.is_some() || link.master.is_some_and(|master| bridges.contains_key(&master)) {
+        } else if owner.is_some()
+            || link.master.is_some_and(|master| bridges.contains_key(&master))
+            || fast.ports.contains_key(&link.index)
+        {
             &[Site::GuestPort]
         } else if fast.uplink.is_some_and(|uplink| uplink.interface == link.index) {
             &[Site::Uplink, Site::UplinkDriver]

@@ -132,7 +132,11 @@ impl Status {
                 let host = u32::from(internal) & !u32::from(Ipv4Addr::from(entry.mask));
                 let tap = names::tap(number, host);
                 let own = observed.links.contains_key(&tap).then_some(tap);
-                let location = observed.fast.endpoints.get(&mapping.external).map(|endpoint| endpoint.location);
+                let location = observed
+                    .fast
+                    .endpoints
+                    .get(&mapping.external)
+                    .map(|endpoint| endpoint.location);
                 let location = location.filter(|location| location.mac.is_set());
                 let port = location.and_then(|location| link_name(observed, location.interface));
                 let neighbours = observed.routers.get(&number).map(|router| &router.neighbours);
@@ -311,7 +315,10 @@ impl fmt::Display for Status {
         }
         table(f, &rows)?;
         if let Some(uplink) = &self.uplink {
-            let interface = uplink.interface.as_deref().map_or(String::new(), |name| format!(" on {name}"));
+            let interface = uplink
+                .interface
+                .as_deref()
+                .map_or(String::new(), |name| format!(" on {name}"));
             let reason = uplink.reason.map_or(uplink.fast_path, |reason| reason);
             write!(f, "\n\nfast path{interface}: {reason}")?;
         }

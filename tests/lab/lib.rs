@@ -14,12 +14,14 @@ mod lab;
 pub mod namespace;
 pub mod parallel;
 pub mod ping;
+pub mod pings;
 pub mod plan;
 pub mod process;
 pub mod qemu;
 pub mod remains;
 pub mod run;
 pub mod socket;
+pub mod stream;
 pub mod tap;
 pub mod traffic;
 

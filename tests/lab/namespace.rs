@@ -126,6 +126,17 @@ impl Namespace {
             .with_context(|| format!("no Ethernet address in {line}"))
     }
 
+    /// How many packets an interface has received and sent.
+    pub fn packets(&self, interface: &str) -> Result<u64> {
+        let text = self.ip(&format!("-statistics -json link show dev {interface}"))?;
+        let links: serde_json::Value = serde_json::from_str(&text).context("`ip -json` printed no JSON")?;
+        let packets = |direction: &str| links[0]["stats64"][direction]["packets"].as_u64();
+        let (received, sent) = packets("rx")
+            .zip(packets("tx"))
+            .context("an interface without counters")?;
+        Ok(received + sent)
+    }
+
     /// Sets a sysctl of the namespace; the key has slashes, because interface names have dots.
     pub fn set_sysctl(&self, key: &str, value: &str) -> Result<()> {
         let path = Path::new("/proc/sys").join(key);

@@ -32,8 +32,7 @@ pub fn ping(namespace: &Namespace, target: Ipv4Addr, length: usize, patience: Du
         while start.elapsed() < patience {
             interrupt::check()?;
             if let Some(reply) = receive(&socket, target, &mut packet)?
-                && reply[0] == ECHO_REPLY
-                && reply[4..] == request[4..]
+                && is_answer(reply, &request)
             {
                 return Ok(Some(start.elapsed()));
             }
@@ -42,7 +41,8 @@ pub fn ping(namespace: &Namespace, target: Ipv4Addr, length: usize, patience: Du
     })
 }
 
-fn request(length: usize) -> Vec<u8> {
+/// A new echo request, of whatever nobody else has asked yet.
+pub(crate) fn request(length: usize) -> Vec<u8> {
     // An identifier per request tells late answers to earlier ones apart.
     static NEXT: AtomicU16 = AtomicU16::new(1);
     let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
@@ -53,8 +53,13 @@ fn request(length: usize) -> Vec<u8> {
     request
 }
 
+/// Whether an ICMP message answers the request.
+pub(crate) fn is_answer(reply: &[u8], request: &[u8]) -> bool {
+    reply[0] == ECHO_REPLY && reply[4..] == request[4..]
+}
+
 /// The ICMP message of the next packet, if one comes and is from `source`.
-fn receive<'a>(socket: &UdpSocket, source: Ipv4Addr, packet: &'a mut [u8]) -> Result<Option<&'a [u8]>> {
+pub(crate) fn receive<'a>(socket: &UdpSocket, source: Ipv4Addr, packet: &'a mut [u8]) -> Result<Option<&'a [u8]>> {
     let length = match socket.recv(packet) {
         Ok(length) => length,
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return Ok(None),

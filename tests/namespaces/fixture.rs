@@ -39,6 +39,11 @@ pub(crate) fn attached_slowly(test: impl Fn(&Lab) -> Result<()>) -> Result<()> {
     attached_where(|accelerate| accelerate == "off", test)
 }
 
+/// Runs a test once for each fast path.
+pub(crate) fn attached_fast(test: impl Fn(&Lab) -> Result<()>) -> Result<()> {
+    attached_where(|accelerate| accelerate != "off", test)
+}
+
 fn attached_where(which: impl Fn(&str) -> bool, test: impl Fn(&Lab) -> Result<()>) -> Result<()> {
     let kernel = kernel_version()?;
     for (hook, needed, accelerate) in WAYS.into_iter().filter(|(.., accelerate)| which(accelerate)) {

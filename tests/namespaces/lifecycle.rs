@@ -161,7 +161,7 @@ fn a_rebuilt_uplink_is_repaired() -> Result<()> {
     Ok(())
 }
 
-fn changes(lab: &Lab, arguments: &str) -> Result<u64> {
+pub(crate) fn changes(lab: &Lab, arguments: &str) -> Result<u64> {
     let text = lab.envnet().succeed(arguments)?;
     let answer: serde_json::Value = serde_json::from_str(&text)?;
     answer["changes"]

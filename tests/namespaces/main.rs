@@ -4,13 +4,19 @@
 //! leave the uplink, is the host as it was, is anything left?
 
 mod address_plans;
+mod counters;
+mod counting_program;
 mod deaf;
 mod errors;
 mod fixture;
+mod foreign_ports;
+mod foreign_programs;
 mod fragments;
+mod host;
 mod hostile;
 mod isolation;
 mod laboratory;
+mod learning;
 mod lifecycle;
 mod neighbours;
 mod note;
@@ -18,6 +24,10 @@ mod offloads;
 mod paths;
 mod reach;
 mod refusals;
+mod removed;
+mod shortcut;
 mod snapshot;
+mod spoofing;
+mod within;
 
 use envnet_lab::traffic;

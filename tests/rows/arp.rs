@@ -13,13 +13,14 @@ use crate::{
     packet::frame,
 };
 
-const REQUEST: u8 = 1;
-const REPLY: u8 = 2;
-const NOBODY: [u8; 6] = [0; 6];
+pub(crate) const REQUEST: u8 = 1;
+pub(crate) const REPLY: u8 = 2;
+pub(crate) const NOBODY: [u8; 6] = [0; 6];
 const UNSPECIFIED: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 
-type Station = ([u8; 6], Ipv4Addr);
+pub(crate) type Station = ([u8; 6], Ipv4Addr);
 
+/// What stands behind the Ethernet header.
 fn body(operation: u8, sender: Station, target: Station) -> Vec<u8> {
     let head = [0, 1, 8, 0, 6, 4, 0, operation];
     // Padding, as on a real Ethernet, which must stay.
@@ -34,12 +35,13 @@ fn body(operation: u8, sender: Station, target: Station) -> Vec<u8> {
     .concat()
 }
 
-fn arp(to: [u8; 6], from: [u8; 6], operation: u8, sender: Station, target: Station) -> Vec<u8> {
+/// A frame with an ARP packet: from its sender to its target, whatever Ethernet says.
+pub(crate) fn arp(to: [u8; 6], from: [u8; 6], operation: u8, sender: Station, target: Station) -> Vec<u8> {
     frame(to, from, 0x0806, &body(operation, sender, target))
 }
 
 /// Somebody outside asks everybody.
-fn asks(sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
+pub(crate) fn asks(sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     arp(EVERYBODY, NEIGHBOUR, REQUEST, (NEIGHBOUR, sender), (NOBODY, target))
 }
 

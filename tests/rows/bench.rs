@@ -1,35 +1,49 @@
 //! Runs rows: each is one frame through one program with `BPF_PROG_TEST_RUN`, on maps of its own.
 //!
-//! The kernel runs the program as if the frame were on the loopback interface, and carries out no redirect, so nothing
-//! leaves and no interface is needed.
+//! The kernel runs the program as if the frame were on the loopback interface of the thread's network namespace, and carries
+//! out no redirect, so nothing leaves and no other interface is needed.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use aya::{
     Ebpf, EbpfLoader,
     maps::{HashMap, Map, MapData, PerCpuHashMap, PerCpuValues},
-    programs::{SchedClassifier, TestRun, TestRunOptions},
+    programs::{Program as Loaded, SchedClassifier, TcAttachType, TestRun, TestRunOptions, Xdp, tc},
 };
 use envnet_common::{
-    Address, DropReason, Mac,
+    Address, DropReason,
     maps::{Counters, DropKey, Environment, Mapping, MappingKey},
 };
 
-use crate::names::{ENVIRONMENT, EXTERNAL, GATEWAY, INTERNAL, MAPPED, MASK, OTHER_ENVIRONMENT, OTHER_MAPPED};
+use crate::{
+    fast, host,
+    names::{ENVIRONMENT, MAPPED, OTHER_ENVIRONMENT, OTHER_MAPPED},
+};
 
 /// Index of the loopback interface in every network namespace.
-const LOOPBACK: u32 = 1;
+pub(crate) const LOOPBACK: u32 = 1;
 
 /// Return codes, from `linux/pkt_cls.h`.
 const TC_ACT_OK: u32 = 0;
 const TC_ACT_SHOT: u32 = 2;
 const TC_ACT_REDIRECT: u32 = 7;
+const TC_ACT_UNSPEC: u32 = u32::MAX;
+/// The same, from `linux/bpf.h`.
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+const XDP_REDIRECT: u32 = 4;
 
-/// Which program a row is for.
+/// Which program a frame is for. Rows are for the first two; what the others must do follows from that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Program {
     Ingress,
     Egress,
+    UplinkIngress,
+    UplinkXdp,
+    GatewayPort,
+    UplinkEgress,
+    GuestIngress,
+    RouterPort,
 }
 
 /// What must become of a frame.
@@ -37,11 +51,16 @@ pub(crate) enum Program {
 pub(crate) enum Outcome {
     /// Goes on, as this frame.
     Pass(Vec<u8>),
-    /// Redirected, as this frame: out of the interface, or in again, which the kernel tells by the same code.
+    /// Redirected, as this frame: out of an interface, or in again, which the kernel tells by the same code.
     Redirect(Vec<u8>),
+    /// Left to whoever is next, as this frame.
+    Next(Vec<u8>),
     /// Dropped and counted, under this internal address when a mapping is concerned.
     Drop(DropReason, Option<Ipv4Addr>),
 }
+
+/// Packets and bytes in, and packets and bytes out, by environment and internal address.
+pub(crate) type Counted = BTreeMap<(u32, Ipv4Addr), [u64; 4]>;
 
 /// One frame and what must become of it.
 #[derive(Clone)]
@@ -52,174 +71,308 @@ pub(crate) struct Row {
     pub(crate) outcome: Outcome,
 }
 
-/// Runs all rows, and fails with every one that went wrong.
+/// Runs all rows on both paths, and fails with every one that went wrong.
 #[track_caller]
 pub(crate) fn run(rows: &[Row]) {
-    println!("{} rows", rows.len());
     let mut bench = Bench::load();
-    let failures: Vec<String> = rows.iter().filter_map(|row| bench.check(row).err()).collect();
+    bench.learn(None);
+    let (mut runs, mut taken) = (0, 0);
+    let mut failures = Vec::new();
+    for row in rows {
+        failures.extend(bench.check(row).err());
+        for run in fast::runs(&mut bench, row) {
+            runs += 1;
+            taken += usize::from(!run.counted.is_empty());
+            failures.extend(bench.check_fast(&run).err());
+        }
+    }
+    println!("{} rows; {runs} runs on the fast path, which took {taken}", rows.len());
+    assert_none(&failures);
+}
+
+/// Fails with all failures.
+#[track_caller]
+pub(crate) fn assert_none(failures: &[String]) {
     assert!(
         failures.is_empty(),
-        "{} of {} rows failed:\n\n{}",
+        "{} failed:\n\n{}",
         failures.len(),
-        rows.len(),
-        failures.join("\n\n")
+        failures[..failures.len().min(20)].join("\n\n")
     );
 }
 
 /// The programs, loaded, with two environments in their maps.
 pub(crate) struct Bench {
     object: Ebpf,
+    /// The environment that the interface belongs to.
+    environment: u32,
 }
 
 impl Bench {
     pub(crate) fn load() -> Self {
-        let mut object = EbpfLoader::new()
+        host::enter();
+        let mut loader = EbpfLoader::new();
+        for map in [
+            "COUNTERS",
+            "DROPS",
+            "ENDPOINTS",
+            "MAPPINGS",
+            "NEXT_HOPS",
+            "PORTS",
+            "STATIONS",
+        ] {
+            // The kernel walks through every bucket to list the few entries.
+            loader.map_max_entries(map, 64);
+        }
+        let mut object = loader
             .load(envnet::EBPF_OBJECT)
             .expect("cannot load the programs: these tests need root and a kernel with BPF");
-        for program in [Program::Ingress, Program::Egress] {
-            let program: &mut SchedClassifier = object.program_mut(program.name()).unwrap().try_into().unwrap();
-            program.load().unwrap();
+        for program in Program::ALL {
+            match object.program_mut(program.name()).unwrap() {
+                Loaded::SchedClassifier(program) => program.load().unwrap(),
+                Loaded::Xdp(program) => program.load().unwrap(),
+                _ => panic!("{program:?} is of a type that nobody attaches"),
+            }
         }
-        let mut bench = Self { object };
-        let environment = Environment {
-            number: ENVIRONMENT,
-            internal: INTERNAL.into(),
-            external: EXTERNAL.into(),
-            mask: MASK.into(),
-            mac: Mac(GATEWAY),
-            reserved: [0; 2],
+        let mut bench = Self {
+            object,
+            environment: ENVIRONMENT,
         };
-        bench
-            .environments()
-            .insert(LOOPBACK, bytemuck::cast::<_, [u8; 24]>(environment), 0)
-            .unwrap();
+        bench.stand_at(&host::environment(ENVIRONMENT));
         let own = MAPPED.map(|addresses| (ENVIRONMENT, addresses));
         for (environment, (internal, external)) in own.into_iter().chain([(OTHER_ENVIRONMENT, OTHER_MAPPED)]) {
-            let key: [u8; 8] = bytemuck::cast(MappingKey {
+            let key = MappingKey {
                 environment,
                 internal: internal.into(),
-            });
-            let mapping: [u8; 4] = bytemuck::cast(Mapping {
-                external: external.into(),
-            });
-            let mut mappings: HashMap<_, [u8; 8], [u8; 4]> = bench.map("MAPPINGS").try_into().unwrap();
-            mappings.insert(key, mapping, 0).unwrap();
+            };
+            let external = external.into();
+            bench.hash_map("MAPPINGS").insert(key, Mapping { external }, 0).unwrap();
             let cpus = aya::util::nr_cpus().unwrap();
-            let zeroes =
-                PerCpuValues::try_from(vec![bytemuck::cast::<_, [u64; 5]>(Counters::default()); cpus]).unwrap();
-            let mut counters: PerCpuHashMap<_, [u8; 8], [u64; 5]> = bench.map("COUNTERS").try_into().unwrap();
-            counters.insert(key, zeroes, 0).unwrap();
+            let zeroes = PerCpuValues::try_from(vec![Counters::default(); cpus]).unwrap();
+            bench.counters().insert(key, zeroes, 0).unwrap();
         }
         bench
+    }
+
+    /// Makes the loopback interface the `gwE` of this environment.
+    pub(crate) fn stand_at(&mut self, environment: &Environment) {
+        self.environment = environment.number;
+        self.hash_map("ENVIRONMENTS").insert(LOOPBACK, *environment, 0).unwrap();
     }
 
     /// Takes the environment away, as while it is being detached.
     pub(crate) fn forget_environment(&mut self) {
-        self.environments().remove(&LOOPBACK).unwrap();
+        self.hash_map::<u32, Environment>("ENVIRONMENTS")
+            .remove(&LOOPBACK)
+            .unwrap();
     }
 
     /// Runs a row; the error says what differs.
     pub(crate) fn check(&mut self, row: &Row) -> Result<(), String> {
-        let before = self.counted(row.program);
-        let (code, out) = self.execute(row.program, &row.frame);
-        let after = self.counted(row.program);
-        let outcome = match (code, self.take_drops().as_slice()) {
-            (TC_ACT_OK, []) => Outcome::Pass(out),
-            (TC_ACT_REDIRECT, []) => Outcome::Redirect(out),
-            (TC_ACT_SHOT, [(key, 1)]) if key.environment == ENVIRONMENT => {
-                let internal = (key.internal != Address::UNSPECIFIED).then(|| key.internal.into());
-                Outcome::Drop(DropReason::from_number(key.reason).unwrap(), internal)
+        let mut counted = Counted::new();
+        if row.frame[12..14] == [8, 0]
+            && let Outcome::Pass(out) | Outcome::Redirect(out) = &row.outcome
+        {
+            let bytes = row.frame.len() as u64;
+            match row.program {
+                Program::Ingress => counted.insert((ENVIRONMENT, address(out, 30)), [1, bytes, 0, 0]),
+                _ => counted.insert((ENVIRONMENT, address(&row.frame, 26)), [0, 0, 1, bytes]),
+            };
+        }
+        self.expect(&row.description, row.program, &row.frame, &row.outcome, &counted)
+    }
+
+    /// Runs a frame through a program of the fast path, with everything learned that can be.
+    pub(crate) fn check_fast(&mut self, run: &fast::Run) -> Result<(), String> {
+        let description = format!("{}, {:?}", run.description, run.program);
+        self.set_port(&host::port(run.port));
+        let expect = |bench: &mut Self| bench.expect(&description, run.program, &run.frame, &run.outcome, &run.counted);
+        expect(self).or_else(|_| {
+            // Another row may have taught something, or much time has gone by.
+            self.learn(run.port);
+            expect(self)
+        })
+    }
+
+    /// Runs a frame through a program; the error says what differs.
+    pub(crate) fn expect(
+        &mut self,
+        description: &str,
+        program: Program,
+        frame: &[u8],
+        outcome: &Outcome,
+        counted: &Counted,
+    ) -> Result<(), String> {
+        let before = self.counted();
+        let got = self
+            .observe(program, frame)
+            .map_err(|odd| format!("{description}\n  {odd}"))?;
+        let mut after = self.counted();
+        for (key, values) in &mut after {
+            for (value, before) in values.iter_mut().zip(before[key]) {
+                *value -= before;
             }
-            odd => {
-                return Err(format!(
-                    "{}\n  unexpected code and drop counters: {odd:x?}",
-                    row.description
-                ));
-            }
-        };
-        if outcome != row.outcome {
-            let (input, expected, got) = (hex(&row.frame), show(&row.outcome), show(&outcome));
+        }
+        after.retain(|_, values| *values != [0; 4]);
+        if got != *outcome {
+            let (input, expected, got) = (hex(frame), show(outcome), show(&got));
             return Err(format!(
-                "{}\n  in:       {input}\n  expected: {expected}\n  got:      {got}",
-                row.description
+                "{description}\n  in:       {input}\n  expected: {expected}\n  got:      {got}"
             ));
         }
-        let translated = row.frame[12..14] == [8, 0] && !matches!(outcome, Outcome::Drop(..));
-        let (packets, bytes) = if translated {
-            (1, row.frame.len() as u64)
-        } else {
-            (0, 0)
-        };
-        if after != (before.0 + packets, before.1 + bytes) {
-            return Err(format!(
-                "{}\n  miscounted: {before:?} became {after:?}",
-                row.description
-            ));
+        if after != *counted {
+            return Err(format!("{description}\n  counted {after:?} and not {counted:?}"));
         }
         Ok(())
+    }
+
+    /// Like [`Self::expect`], and fails at once.
+    #[track_caller]
+    pub(crate) fn must(&mut self, description: &str, program: Program, frame: &[u8], outcome: &Outcome) {
+        self.must_count(description, program, frame, outcome, &[]);
+    }
+
+    /// Like [`Self::must`], and these are counted, as in [`Counted`].
+    #[track_caller]
+    pub(crate) fn must_count(
+        &mut self,
+        description: &str,
+        program: Program,
+        frame: &[u8],
+        outcome: &Outcome,
+        counted: &[((u32, Ipv4Addr), [u64; 4])],
+    ) {
+        let counted = counted.iter().copied().collect();
+        if let Err(failure) = self.expect(description, program, frame, outcome, &counted) {
+            panic!("{failure}");
+        }
+    }
+
+    /// What a program makes of a frame, drop counters included; the error is something that no program may do.
+    pub(crate) fn observe(&mut self, program: Program, frame: &[u8]) -> Result<Outcome, String> {
+        let (code, out) = self.execute(program, frame);
+        let is_xdp = program == Program::UplinkXdp;
+        match (code, self.take_drops().as_slice()) {
+            (XDP_PASS, []) if is_xdp => Ok(Outcome::Next(out)),
+            (XDP_REDIRECT, []) if is_xdp => Ok(Outcome::Redirect(out)),
+            (TC_ACT_OK, []) if !is_xdp => Ok(Outcome::Pass(out)),
+            (TC_ACT_REDIRECT, []) if !is_xdp => Ok(Outcome::Redirect(out)),
+            (TC_ACT_UNSPEC, []) if !is_xdp => Ok(Outcome::Next(out)),
+            (code, [(key, 1)])
+                if code == if is_xdp { XDP_DROP } else { TC_ACT_SHOT } && key.environment == self.environment =>
+            {
+                let internal = (key.internal != Address::UNSPECIFIED).then(|| key.internal.into());
+                Ok(Outcome::Drop(DropReason::from_number(key.reason).unwrap(), internal))
+            }
+            odd => Err(format!("unexpected code and drop counters: {odd:x?}")),
+        }
     }
 
     /// The program's return code, and the frame as it left it.
     pub(crate) fn execute(&self, program: Program, frame: &[u8]) -> (u32, Vec<u8>) {
         let mut out = vec![0; frame.len() + 256];
-        let program: &SchedClassifier = self.object.program(program.name()).unwrap().try_into().unwrap();
         let options = TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut out),
             ..TestRunOptions::default()
         };
-        let result = program.test_run(options).unwrap();
+        let loaded = self.object.program(program.name()).unwrap();
+        let result = if program == Program::UplinkXdp {
+            <&Xdp>::try_from(loaded).unwrap().test_run(options)
+        } else {
+            <&SchedClassifier>::try_from(loaded).unwrap().test_run(options)
+        };
+        let result = result.unwrap();
         out.truncate(result.data_size_out as usize);
         (result.return_value, out)
     }
 
+    /// Runs a program on what passes an interface of the thread's network namespace, as long as the bench lives.
+    pub(crate) fn attach(&mut self, program: Program, interface: &str, direction: TcAttachType) {
+        let loaded = self.object.program_mut(program.name()).unwrap();
+        let loaded: &mut SchedClassifier = loaded.try_into().unwrap();
+        // For kernels before 6.6; the others need nothing that programs hang on.
+        let _ = tc::qdisc_add_clsact(interface);
+        loaded.attach(interface, direction).unwrap();
+    }
+
     /// Reads the drop counters and empties them.
     pub(crate) fn take_drops(&mut self) -> Vec<(DropKey, u64)> {
-        let mut drops: PerCpuHashMap<_, [u8; 12], u64> = self.map("DROPS").try_into().unwrap();
+        let mut drops: PerCpuHashMap<_, DropKey, u64> = self.map("DROPS").try_into().unwrap();
         let keys: Vec<_> = drops.keys().map(Result::unwrap).collect();
         let take = |key| {
             let packets = drops.get(&key, 0).unwrap().iter().sum();
             drops.remove(&key).unwrap();
-            (bytemuck::cast(key), packets)
+            (key, packets)
         };
         keys.into_iter().map(take).collect()
     }
 
-    /// Packets and bytes that the program has translated.
-    fn counted(&mut self, program: Program) -> (u64, u64) {
-        let counters: PerCpuHashMap<_, [u8; 8], [u64; 5]> = self.map("COUNTERS").try_into().unwrap();
-        let values = counters.iter().flat_map(|entry| entry.unwrap().1.to_vec());
-        values
-            .map(bytemuck::cast::<_, Counters>)
-            .fold((0, 0), |(packets, bytes), counters| match program {
-                Program::Ingress => (packets + counters.packets_in, bytes + counters.bytes_in),
-                Program::Egress => (packets + counters.packets_out, bytes + counters.bytes_out),
-            })
+    /// What the programs have translated so far.
+    fn counted(&mut self) -> Counted {
+        let counters = self.counters();
+        let sum = |entry: Result<(MappingKey, PerCpuValues<Counters>), _>| {
+            let (key, values) = entry.unwrap();
+            let mut sum = [0; 4];
+            for value in values.iter() {
+                let each = [value.packets_in, value.bytes_in, value.packets_out, value.bytes_out];
+                sum.iter_mut().zip(each).for_each(|(sum, value)| *sum += value);
+            }
+            ((key.environment, key.internal.into()), sum)
+        };
+        counters.iter().map(sum).collect()
     }
 
-    fn environments(&mut self) -> HashMap<&mut MapData, u32, [u8; 24]> {
-        self.map("ENVIRONMENTS").try_into().unwrap()
+    fn counters(&mut self) -> PerCpuHashMap<&mut MapData, MappingKey, Counters> {
+        self.map("COUNTERS").try_into().unwrap()
     }
 
-    fn map(&mut self, name: &str) -> &mut Map {
+    pub(crate) fn hash_map<K: aya::Pod, V: aya::Pod>(&mut self, name: &str) -> HashMap<&mut MapData, K, V> {
+        self.map(name).try_into().unwrap()
+    }
+
+    pub(crate) fn map(&mut self, name: &str) -> &mut Map {
         self.object.map_mut(name).unwrap()
     }
 }
 
 impl Program {
+    const ALL: [Self; 8] = [
+        Self::Ingress,
+        Self::Egress,
+        Self::UplinkIngress,
+        Self::UplinkXdp,
+        Self::GatewayPort,
+        Self::UplinkEgress,
+        Self::GuestIngress,
+        Self::RouterPort,
+    ];
+
     fn name(self) -> &'static str {
         match self {
             Self::Ingress => "router_ingress",
             Self::Egress => "router_egress",
+            Self::UplinkIngress => "uplink_ingress",
+            Self::UplinkXdp => "uplink_xdp",
+            Self::GatewayPort => "gateway_port_egress",
+            Self::UplinkEgress => "uplink_egress",
+            Self::GuestIngress => "guest_ingress",
+            Self::RouterPort => "router_port_ingress",
         }
     }
+}
+
+/// The IPv4 address at this offset of a frame.
+pub(crate) fn address(frame: &[u8], at: usize) -> Ipv4Addr {
+    let bytes: [u8; 4] = frame[at..at + 4].try_into().unwrap();
+    bytes.into()
 }
 
 fn show(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Pass(frame) => format!("pass {}", hex(frame)),
         Outcome::Redirect(frame) => format!("redirect {}", hex(frame)),
+        Outcome::Next(frame) => format!("next {}", hex(frame)),
         Outcome::Drop(reason, internal) => format!("drop {} {internal:?}", reason.label()),
     }
 }

@@ -5,18 +5,32 @@
     reason = "a bench that cannot be set up fails its test, and the line says where"
 )]
 
+mod across;
+mod ageing;
 mod arp;
 mod bench;
 mod broken;
+mod choice;
 mod directions;
+mod fast;
 mod fragments;
 mod frames;
 mod hairpin;
 mod headers;
+mod host;
 mod icmp_errors;
 mod names;
+mod next_hops;
+mod ordinary;
 mod packet;
 mod pieces;
 mod protocols;
 mod quotes;
+mod room;
+mod spoofing;
+mod stations;
+mod tags;
 mod transport;
+mod turn_round;
+mod uplink_arp;
+mod verifier;

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use envnet_common::DropReason;
+use envnet_common::{DropReason, maps::ROUTER_INSIDE_MAC};
 
 use crate::{
     bench::{Outcome, Program, Row},
@@ -12,7 +12,13 @@ use crate::{
 pub(crate) const ENVIRONMENT: u32 = 1;
 pub(crate) const INTERNAL: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 0);
 pub(crate) const EXTERNAL: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 0);
+pub(crate) const OTHER_EXTERNAL: Ipv4Addr = Ipv4Addr::new(172, 16, 2, 0);
 pub(crate) const MASK: Ipv4Addr = Ipv4Addr::new(255, 255, 255, 0);
+/// All external addresses of all environments.
+pub(crate) const POOL: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 0);
+pub(crate) const POOL_MASK: Ipv4Addr = Ipv4Addr::new(255, 255, 0, 0);
+/// The routers' next hop, which the neighbour has.
+pub(crate) const NEXT_HOP: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 1);
 
 pub(crate) const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub(crate) const ROUTER_OUTSIDE: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 1);
@@ -37,7 +43,14 @@ pub(crate) const MAPPED: [(Ipv4Addr, Ipv4Addr); 3] = [
 pub(crate) const OTHER_ENVIRONMENT: u32 = 2;
 pub(crate) const OTHER_MAPPED: (Ipv4Addr, Ipv4Addr) = (STRANGER, ELSEWHERE);
 
-pub(crate) const GATEWAY: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// A gateway's begins with this byte.
+pub(crate) const GATEWAY: [u8; 6] = [0xfe, 0, 0, 0, 0, 1];
+pub(crate) const OTHER_GATEWAY: [u8; 6] = [0xfe, 0, 0, 0, 0, 2];
+pub(crate) const GUEST_MAC: [u8; 6] = [2, 0, 0, 0, 1, 2];
+pub(crate) const SIBLING_MAC: [u8; 6] = [2, 0, 0, 0, 1, 3];
+pub(crate) const STRANGER_MAC: [u8; 6] = [2, 0, 0, 0, 2, 99];
+/// The host's own, on the uplink.
+pub(crate) const HOST: [u8; 6] = [2, 0, 0, 0, 0, 0xaa];
 pub(crate) const NEIGHBOUR: [u8; 6] = [2, 0, 0, 0, 0, 0xee];
 pub(crate) const EVERYBODY: [u8; 6] = [0xff; 6];
 
@@ -51,6 +64,11 @@ pub(crate) fn incoming(packet: &Packet) -> Vec<u8> {
 /// A frame with `packet` from the router to the neighbour.
 pub(crate) fn outgoing(packet: &Packet) -> Vec<u8> {
     frame(NEIGHBOUR, GATEWAY, IPV4, &packet.bytes())
+}
+
+/// A frame with `packet` from a guest with this Ethernet address to the router.
+pub(crate) fn sent_by(mac: [u8; 6], packet: &Packet) -> Vec<u8> {
+    frame(ROUTER_INSIDE_MAC.0, mac, IPV4, &packet.bytes())
 }
 
 /// `packet` comes in, and goes on as `expected`.

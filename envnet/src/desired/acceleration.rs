@@ -28,7 +28,7 @@ pub struct Uplink {
 /// The fast path's share of an environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fast {
-    /// The ports of `brE` that envnet itself makes, and the uplink bridge's port.
+    /// The ports of `brE` that envnet itself makes, `brE` itself, and the uplink bridge's port.
     pub ports: Vec<Port>,
     /// The mappings as the fast path sees them, by external address, with nothing learned.
     pub endpoints: BTreeMap<Address, Endpoint>,
@@ -145,6 +145,8 @@ pub(super) fn environment(config: &Config, entry: maps::Environment) -> Option<F
         names::router_port(number),
         addresses.router.into(),
     )];
+    // Not to have programs of the fast path, but for `bridge_ingress` to know where it is.
+    ports.push(port(Site::Bridge, names::bridge(number), Address::UNSPECIFIED));
     if config.uplink.mode == UplinkMode::Bridge {
         ports.push(port(
             Site::GatewayPort,

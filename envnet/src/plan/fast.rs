@@ -10,7 +10,10 @@ use envnet_common::{
 use super::{Action, Change, make::EnvironmentPlan};
 use crate::{
     desired::{Place, Port, Uplink, Wanted},
-    kernel::programs::{Attached, Site},
+    kernel::{
+        netlink,
+        programs::{Attached, Site},
+    },
     names::{self, Instance},
     observe::Observed,
 };
@@ -52,9 +55,21 @@ impl EnvironmentPlan<'_> {
         let present = self.observed.fast.ports.iter();
         let surplus: Vec<u32> = present
             .filter(|(index, port)| port.environment.number == wanted.number && !kept.contains(index))
+            // One that is in another environment's bridge by now is that one's to change.
+            .filter(|(index, _)| home(self.observed, **index, self.instance).is_none_or(|home| home == wanted.number))
             .map(|(index, _)| *index)
             .collect();
-        let mut actions = Vec::new();
+        let mut actions: Vec<_> = on_ports_of(self.observed, wanted.number, self.instance)
+            .filter(|(_, link)| !self.made.contains(&(Place::Host, link.as_str())))
+            .filter(|(_, link)| !ports.iter().any(|port| port.link == *link))
+            .filter(|(_, link)| {
+                self.observed
+                    .links
+                    .get(link)
+                    .is_some_and(|link| link.owner(self.instance).is_none())
+            })
+            .map(|(site, link)| detach(site, &link))
+            .collect();
         if !surplus.is_empty() {
             actions.push(Action::RemovePorts(surplus));
         }
@@ -66,6 +81,9 @@ impl EnvironmentPlan<'_> {
                     port: port.clone(),
                     old,
                 });
+            }
+            if port.site == Site::Bridge {
+                continue;
             }
             let made = self.made.contains(&(Place::Host, port.link.as_str()));
             let attached = self.observed.attached.get(&(port.site, port.link.clone())).copied();
@@ -113,13 +131,26 @@ impl EnvironmentPlan<'_> {
     }
 }
 
+/// The environment a link of the host is part of: as envnet's own link, as a port of its bridge, or as what was one when
+/// the fast path was told.
+fn home(observed: &Observed, index: u32, instance: &Instance) -> Option<u32> {
+    let mut links = observed.links.values();
+    let link = links.find(|link| link.index == index)?;
+    let own = |link: &netlink::Link| link.owner(instance);
+    own(link)
+        .or_else(|| {
+            let mut links = observed.links.values();
+            links.find(|bridge| Some(bridge.index) == link.master).and_then(own)
+        })
+        .or_else(|| observed.fast.ports.get(&index).map(|port| port.environment.number))
+}
+
 /// The links of an environment's bridge that programs of the fast path are on.
 pub(super) fn on_ports_of<'a>(
     observed: &'a Observed,
     number: u32,
     instance: &'a Instance,
 ) -> impl Iterator<Item = (Site, String)> + 'a {
-    let bridge = observed.links.get(&names::bridge(number)).map(|link| link.index);
     observed
         .attached
         .iter()
@@ -127,9 +158,8 @@ pub(super) fn on_ports_of<'a>(
             matches!(site, Site::RouterPort | Site::GuestPort | Site::GatewayPort) && **attached != Attached::Nothing
         })
         .filter(move |((_, name), _)| {
-            observed.links.get(name).is_some_and(|link| {
-                link.owner(instance) == Some(number) || (link.master.is_some() && link.master == bridge)
-            })
+            let link = observed.links.get(name);
+            link.is_some_and(|link| home(observed, link.index, instance) == Some(number))
         })
         .map(|((site, name), _)| (*site, name.clone()))
 }

@@ -33,5 +33,13 @@ fn a_short_campaign() -> anyhow::Result<()> {
     }
     let missing = campaign.report.missing();
     assert!(missing.is_empty(), "no packet was dropped for {missing:?}");
+    for (program, runs) in &campaign.report.programs {
+        println!("{program}: {} of {} packets translated", runs.taken, runs.packets);
+        // Or nothing much was compared.
+        assert!(
+            runs.taken * 4 > runs.packets,
+            "{program} has translated few packets: {runs:?}"
+        );
+    }
     Ok(())
 }

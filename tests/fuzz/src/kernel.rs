@@ -8,32 +8,40 @@ use anyhow::{Context, Result, bail};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{HashMap, MapData, PerCpuHashMap, PerCpuValues},
-    programs::{SchedClassifier, TcAttachType, TestRun, TestRunOptions},
+    programs::{Program as Loaded, SchedClassifier, TcAttachType, TestRun, TestRunOptions, Xdp},
 };
 use envnet_common::{
     Address, DropReason,
-    maps::{COUNTERS, Counters, DROPS, DropKey, ENVIRONMENTS, Environment, MAPPINGS, Mapping, MappingKey},
+    maps::{COUNTERS, Counters, DROPS, DropKey, ENDPOINTS, ENVIRONMENTS, Environment, MAPPINGS, Mapping, MappingKey},
 };
 use envnet_model::{Direction, World};
 
-use crate::{corpus::hex, pure};
+use crate::{Program, corpus::hex, host::Host, pure};
 
 /// Index of the loopback interface in every network namespace.
-const LOOPBACK: u32 = 1;
+pub(crate) const LOOPBACK: u32 = 1;
 /// Longer than any frame that is run; the kernel takes one page with room for its own data.
 const LONGEST: usize = 4096;
+/// More than a world has mappings, and ways to be counted.
+const MOST_ENTRIES: u32 = 1024;
 
 const TC_ACT_OK: u32 = 0;
 const TC_ACT_SHOT: u32 = 2;
 const TC_ACT_REDIRECT: u32 = 7;
+const TC_ACT_UNSPEC: u32 = u32::MAX;
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+const XDP_REDIRECT: u32 = 4;
 
 /// What a program did with a frame. What it became is in the buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Let it go on.
     Pass,
-    /// Turned it round.
+    /// Turned it round, or sent it elsewhere.
     Redirect,
+    /// Left it to whoever is next.
+    Next,
     /// Dropped it.
     Drop,
     /// A code that the programs do not know.
@@ -52,20 +60,30 @@ pub struct Kernel {
     mappings: HashMap<MapData, MappingKey, Mapping>,
     counters: PerCpuHashMap<MapData, MappingKey, Counters>,
     drops: PerCpuHashMap<MapData, DropKey, u64>,
+    host: Host,
     cpus: usize,
     buffer: Vec<u8>,
 }
 
 impl Kernel {
-    /// Loads both programs.
+    /// Loads the programs.
     pub fn load() -> Result<Self> {
-        let mut programs = EbpfLoader::new()
+        let mut sized = EbpfLoader::new();
+        for map in [COUNTERS, DROPS, ENDPOINTS, ENVIRONMENTS, MAPPINGS] {
+            // The kernel walks through every bucket to list the few entries.
+            sized.map_max_entries(map, MOST_ENTRIES);
+        }
+        let mut programs = sized
             .load(envnet::EBPF_OBJECT)
             .context("the programs cannot be loaded: this needs root and a kernel with BPF")?;
-        for direction in [Direction::In, Direction::Out] {
-            let program = programs.program_mut(name(direction)).context("no such program")?;
-            <&mut SchedClassifier>::try_from(program)?.load()?;
+        for program in Program::ALL {
+            match programs.program_mut(program.name()).context("no such program")? {
+                Loaded::SchedClassifier(loaded) => loaded.load()?,
+                Loaded::Xdp(loaded) => loaded.load()?,
+                _ => bail!("{} is of a type that nobody attaches", program.name()),
+            }
         }
+        let host = Host::take(&mut programs)?;
         let mut take = |name: &str| programs.take_map(name).with_context(|| format!("no map {name}"));
         let [environments, mappings, counters, drops] =
             [take(ENVIRONMENTS)?, take(MAPPINGS)?, take(COUNTERS)?, take(DROPS)?];
@@ -75,6 +93,7 @@ impl Kernel {
             counters: PerCpuHashMap::try_from(counters)?,
             drops: PerCpuHashMap::try_from(drops)?,
             programs,
+            host,
             cpus: aya::util::nr_cpus().map_err(|(what, error)| anyhow::anyhow!("{what}: {error}"))?,
             buffer: vec![0; LONGEST],
         })
@@ -82,10 +101,16 @@ impl Kernel {
 
     /// Replaces everything in the maps: `world` and its mappings, or nothing, for frames on the loopback interface.
     pub fn enter(&mut self, world: Option<&World>) -> Result<()> {
-        self.enter_at(LOOPBACK, world)
+        self.enter_at(LOOPBACK, world)?;
+        self.host.enter(world)
     }
 
-    /// The same for frames on the interface with this index.
+    /// Makes the fast path know everything again that it may have forgotten.
+    pub fn refresh(&mut self) -> Result<()> {
+        self.host.refresh()
+    }
+
+    /// The same for the slow path only, and for frames on the interface with this index.
     pub fn enter_at(&mut self, interface: u32, world: Option<&World>) -> Result<()> {
         let environments: Vec<u32> = self.environments.keys().collect::<Result<_, _>>()?;
         for key in environments {
@@ -122,22 +147,26 @@ impl Kernel {
     }
 
     /// Runs one program; the second value is what the frame became.
-    pub fn run(&mut self, direction: Direction, frame: &[u8]) -> Result<(Action, &[u8])> {
-        let program = self.programs.program(name(direction)).context("no such program")?;
-        let program: &SchedClassifier = program.try_into()?;
+    pub fn run(&mut self, program: Program, frame: &[u8]) -> Result<(Action, &[u8])> {
+        let loaded = self.programs.program(program.name()).context("no such program")?;
         let options = TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut self.buffer),
             ..TestRunOptions::default()
         };
-        let result = program
-            .test_run(options)
-            .with_context(|| format!("the kernel does not run a program on {}", hex(frame)))?;
-        let action = match result.return_value {
-            TC_ACT_OK => Action::Pass,
-            TC_ACT_SHOT => Action::Drop,
-            TC_ACT_REDIRECT => Action::Redirect,
-            code => Action::Unknown(code),
+        let is_xdp = program == Program::UplinkXdp;
+        let result = if is_xdp {
+            <&Xdp>::try_from(loaded)?.test_run(options)
+        } else {
+            <&SchedClassifier>::try_from(loaded)?.test_run(options)
+        };
+        let result = result.with_context(|| format!("the kernel does not run a program on {}", hex(frame)))?;
+        let action = match (is_xdp, result.return_value) {
+            (false, TC_ACT_OK) => Action::Pass,
+            (false, TC_ACT_SHOT) | (true, XDP_DROP) => Action::Drop,
+            (false, TC_ACT_REDIRECT) | (true, XDP_REDIRECT) => Action::Redirect,
+            (false, TC_ACT_UNSPEC) | (true, XDP_PASS) => Action::Next,
+            (_, code) => Action::Unknown(code),
         };
         Ok((action, &self.buffer[..result.data_size_out as usize]))
     }

@@ -5,6 +5,7 @@ use envnet_common::{
     Address, DropReason, Mac, Verdict, admit,
     apply::{Write, apply},
     arp::{self, Action, Arp},
+    forward::{self, Ordinary},
     lookup::{Lookup, Mappings},
     maps::{Environment, Mapping, MappingKey},
     parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Ipv4},
@@ -109,7 +110,35 @@ pub fn check(world: &World, direction: Direction, frame: &[u8]) -> Option<String
         }
         _ => false,
     };
-    (!fits).then(|| format!("model: {expected:x?}\n  pure: {got:?} {out:x?}"))
+    if !fits {
+        return Some(format!("model: {expected:x?}\n  pure: {got:?} {out:x?}"));
+    }
+    match expected {
+        envnet_model::Verdict::Pass(out) | envnet_model::Verdict::Redirect(out) if frame[12..14] == [8, 0] => {
+            check_forward(frame, &out)
+        }
+        _ => None,
+    }
+}
+
+/// The fast path's own stage on a packet of which the slow path makes `translated`.
+fn check_forward(frame: &[u8], translated: &envnet_model::Frame) -> Option<String> {
+    const HOPS: u8 = 1;
+    let macs = [[2, 0, 0, 0, 7, 1], [2, 0, 0, 0, 7, 2]];
+    let address = |at: usize| Address(std::array::from_fn(|byte| translated.bytes[at + byte]));
+    let expected =
+        envnet_model::is_ordinary(frame, HOPS).then(|| envnet_model::forwarded(translated, HOPS, macs[0], macs[1]));
+    let forward = Ordinary::parse(frame, HOPS).and_then(|packet| packet.forward(address(26), address(30), HOPS));
+    let got = forward.map(|forward| {
+        let mut out = frame.to_vec();
+        forward::write(&mut out[..], &forward, Mac(macs[0]), Mac(macs[1])).map(|()| out)
+    });
+    let fits = match (&expected, &got) {
+        (None, None) => true,
+        (Some(expected), Some(Ok(out))) => expected.is(out),
+        _ => false,
+    };
+    (!fits).then(|| format!("model, forwarded: {expected:x?}\n  pure: {got:x?}"))
 }
 
 #[cfg(test)]

@@ -4,7 +4,16 @@ use std::{collections::BTreeMap, fmt};
 
 use envnet_model::Reason;
 
-/// What became of the packets of one kind.
+/// What a program has run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Runs {
+    /// All packets.
+    pub packets: u64,
+    /// Those that it has translated, as it had to.
+    pub taken: u64,
+}
+
+/// What became of the packets of one kind, on the slow path.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Kind {
     /// Went on.
@@ -18,8 +27,10 @@ pub struct Kind {
 /// Packets by kind, and drops by reason.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// How many packets were run.
+    /// How many packets were run, each by every program that it concerns.
     pub packets: u64,
+    /// By which programs.
+    pub programs: BTreeMap<&'static str, Runs>,
     /// What the generator made.
     pub kinds: BTreeMap<&'static str, Kind>,
     /// What the programs counted.
@@ -37,7 +48,15 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<26}{:>12}{:>12}{:>12}", "kind", "passed", "redirected", "dropped")?;
+        writeln!(f, "{:<26}{:>12}{:>12}", "program", "packets", "translated")?;
+        for (program, Runs { packets, taken }) in &self.programs {
+            writeln!(f, "{program:<26}{packets:>12}{taken:>12}")?;
+        }
+        writeln!(
+            f,
+            "\n{:<26}{:>12}{:>12}{:>12}",
+            "kind", "passed", "redirected", "dropped"
+        )?;
         for (kind, count) in &self.kinds {
             let Kind {
                 passed,

@@ -76,6 +76,23 @@ const fn plan(
     }
 }
 
+/// Where every world's other environment has its external addresses.
+const ELSEWHERE: [u8; 4] = [172, 30, 0, 0];
+
+/// The world as the other environment's router sees it.
+#[must_use]
+pub fn elsewhere(world: &World) -> World {
+    World {
+        environment: world.environment + 1,
+        external: Prefix {
+            network: ELSEWHERE.into(),
+            ..world.external
+        },
+        gateway: [2, 0, 0, 0, 0, 2],
+        ..world.clone()
+    }
+}
+
 impl Plan {
     fn world(&self) -> World {
         let prefix = |network: [u8; 4]| Prefix {
@@ -84,7 +101,7 @@ impl Plan {
         };
         let (internal, external) = (prefix(self.internal), prefix(self.external));
         // Another environment, with the same internal addresses and one that is mapped there only.
-        let elsewhere = prefix([172, 31, 254, 0]);
+        let elsewhere = prefix(ELSEWHERE);
         let only_there = u32::try_from(internal.size() / 2 + 1).unwrap_or(0);
         let of = |environment, at, external: Prefix| Mapping {
             environment,

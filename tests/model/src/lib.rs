@@ -18,12 +18,14 @@
 
 mod arp;
 mod checksum;
+mod forward;
 mod icmp;
 mod ipv4;
 mod verdict;
 mod world;
 
 pub use checksum::sum;
+pub use forward::{forwarded, is_ordinary};
 pub use verdict::{Drop, Frame, Reason, Verdict};
 pub use world::{Mapping, Prefix, World};
 

@@ -68,11 +68,15 @@ pub enum Reason {
     IcmpRedirect,
     /// RFC 1812, section 3.3: for another station of the link.
     OtherHost,
+    /// RFC 2827: a guest that calls itself by an address that is not its own.
+    SourceSpoofed,
+    /// A guest that uses another's Ethernet address, or tells two of them.
+    MacSpoofed,
 }
 
 impl Reason {
     /// Every reason that there is to refuse a packet.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::UnknownInterface,
         Self::Truncated,
         Self::VlanTagged,
@@ -90,6 +94,8 @@ impl Reason {
         Self::EmbeddedUnmapped,
         Self::IcmpRedirect,
         Self::OtherHost,
+        Self::SourceSpoofed,
+        Self::MacSpoofed,
     ];
 
     /// The name under which the programs count it.
@@ -113,12 +119,16 @@ impl Reason {
             Self::EmbeddedUnmapped => "embedded-unmapped",
             Self::IcmpRedirect => "icmp-redirect",
             Self::OtherHost => "other-host",
+            Self::SourceSpoofed => "source-spoofed",
+            Self::MacSpoofed => "mac-spoofed",
         }
     }
 }
 
 impl Drop {
-    pub(crate) const fn of(reason: Reason) -> Self {
+    /// For this reason, and under nobody's mapping.
+    #[must_use]
+    pub const fn of(reason: Reason) -> Self {
         Self { reason, internal: None }
     }
 }
@@ -143,7 +153,8 @@ impl Verdict {
 
 impl Frame {
     /// A frame in which every byte is fixed.
-    pub(crate) const fn exact(bytes: Vec<u8>) -> Self {
+    #[must_use]
+    pub const fn exact(bytes: Vec<u8>) -> Self {
         Self {
             bytes,
             either_zero: Vec::new(),

@@ -44,6 +44,7 @@ pub(super) const ROLES: &[Role] = &[
     role(Site::Gateway, "router_egress", Some(TcAttachType::Egress)),
     role(Site::Bridge, "bridge_ingress", Some(TcAttachType::Ingress)),
     role(Site::RouterPort, "router_port_ingress", Some(TcAttachType::Ingress)),
+    role(Site::RouterPort, "router_port_egress", Some(TcAttachType::Egress)),
     role(Site::GuestPort, "guest_ingress", Some(TcAttachType::Ingress)),
     role(Site::GatewayPort, "gateway_port_egress", Some(TcAttachType::Egress)),
     role(Site::Uplink, "uplink_ingress", Some(TcAttachType::Ingress)),

@@ -13,10 +13,11 @@ pub(super) struct Header {
     pub(super) protocol: u8,
 }
 
-/// No-operation, end of list, record route, timestamp, loose source route, router alert, and malformed ones.
-const OPTIONS: [&[u8]; 9] = [
+/// No-operation, end of list, one that the header's checksum does not show, record route, timestamp, loose source route, router alert, and malformed ones.
+const OPTIONS: [&[u8]; 10] = [
     &[1, 1, 1, 1],
     &[0, 0xaa, 0xbb, 0xcc],
+    &[0, 0, 0, 0],
     &[7, 7, 4, 0, 0, 0, 0, 0],
     &[68, 8, 5, 0, 0, 0, 0, 0],
     &[131, 7, 4, 10, 0, 0, 2, 0],

@@ -1,0 +1,111 @@
+//! What a guest sent and received is counted to the byte, the same whichever way its packets took.
+
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use envnet_lab::{
+    Lab,
+    namespace::Namespace,
+    ping::ping,
+    plan::{self, GATEWAY, REMOTE, ROLES, ROUTER},
+};
+
+use crate::fixture::attached_each_way;
+
+const TIMES: u64 = 20;
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Length of an echo request's data, how many frames that makes, and their length with all headers.
+const SIZES: [(usize, u64, u64); 4] = [
+    (0, 1, 14 + 20 + 8),
+    (56, 1, 14 + 20 + 8 + 56),
+    (1472, 1, 14 + 1500),
+    (4000, 3, 2 * (14 + 1500) + 14 + 20 + 4008 - 2 * 1480),
+];
+
+/// Packets and bytes in, then out, by environment and internal address.
+type Counters = BTreeMap<(u8, Ipv4Addr), [u64; 4]>;
+
+fn counters(lab: &Lab) -> Result<Counters> {
+    let status = lab.status()?;
+    let mut counters = Counters::new();
+    for environment in status["environments"].as_array().context("no environments")? {
+        let number = environment["environment"].as_u64().context("no number")?;
+        for guest in environment["guests"].as_array().context("no guests")? {
+            let internal = guest["internal"].as_str().context("no address")?.parse()?;
+            let values = ["packets_in", "bytes_in", "packets_out", "bytes_out"];
+            let values = values.map(|name| guest[name].as_u64().unwrap_or(u64::MAX));
+            counters.insert((u8::try_from(number)?, internal), values);
+        }
+    }
+    Ok(counters)
+}
+
+/// Pings; every guest of `through`, named by environment and number, must have a request and an answer counted.
+struct Conversation<'a> {
+    from: &'a Namespace,
+    target: Ipv4Addr,
+    through: Vec<(u8, u8)>,
+}
+
+fn check(lab: &Lab, conversation: &Conversation<'_>) -> Result<()> {
+    let Conversation { from, target, through } = conversation;
+    for (length, frames, bytes) in SIZES {
+        let mut expected = counters(lab)?;
+        for _ in 0..TIMES {
+            let answer = ping(from, *target, length, PATIENCE)?;
+            ensure!(answer.is_some(), "{}: no answer from {target}", from.name());
+        }
+        for (environment, number) in through {
+            let counters = expected.get_mut(&(*environment, plan::internal(*number)));
+            let counters = counters.context("a guest is not in the status")?;
+            for (counter, per_ping) in counters.iter_mut().zip([frames, bytes, frames, bytes]) {
+                *counter += TIMES * per_ping;
+            }
+        }
+        let seen = counters(lab)?;
+        ensure!(
+            seen == expected,
+            "{TIMES} pings of {length} bytes from {} to {target}: expected {expected:?}, but counted {seen:?}",
+            from.name()
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn counters_are_exact_on_every_way() -> Result<()> {
+    attached_each_way(|lab| {
+        let [dc, member] = ROLES;
+        let guest = lab.guest(1, dc)?;
+        let _sibling = lab.guest(1, member)?;
+        let _other = lab.guest(2, dc)?;
+        let (outside, inside) = (lab.outside(), guest.namespace());
+        for (what, from, target, through) in [
+            ("in", outside, dc.external(1), vec![(1, 2)]),
+            ("in, the router", outside, plan::external(1, 1), vec![(1, 1)]),
+            ("out", inside, GATEWAY, vec![(1, 2)]),
+            ("far out", inside, REMOTE, vec![(1, 2)]),
+            ("across", inside, dc.external(2), vec![(1, 2), (2, 2)]),
+            ("hairpin", inside, member.external(1), vec![(1, 2), (1, 3)]),
+            ("hairpin to itself", inside, dc.external(1), vec![(1, 2), (1, 2)]),
+            (
+                "the router's external address",
+                inside,
+                plan::external(1, 1),
+                vec![(1, 2), (1, 1)],
+            ),
+            (
+                "another router's external address",
+                inside,
+                plan::external(2, 1),
+                vec![(1, 2), (2, 1)],
+            ),
+            ("within", inside, member.internal(), vec![]),
+            ("to the router", inside, ROUTER, vec![]),
+        ] {
+            let conversation = Conversation { from, target, through };
+            check(lab, &conversation).context(what)?;
+        }
+        Ok(())
+    })
+}

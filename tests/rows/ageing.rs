@@ -1,0 +1,150 @@
+//! What was learned is used while it is confirmed, asked about when it is not, and then forgotten.
+
+use envnet_common::{age::Age, maps::Endpoint};
+
+use crate::{
+    bench::{Bench, Outcome, Program},
+    host::{endpoint, now},
+    names::{
+        ELSEWHERE, ENVIRONMENT, GUEST, GUEST_MAC, GUEST_OUTSIDE, NEIGHBOUR, NEXT_HOP, OTHER_ENVIRONMENT, OUTSIDE,
+        STRANGER, STRANGER_MAC, incoming, sent_by,
+    },
+    packet::{Payload, packet},
+};
+
+const MILLISECOND: u64 = 1_000_000;
+
+/// Confirmed so many milliseconds ago, and asked about so many ago.
+fn aged(confirmed: u64, asked: Option<u64>) -> Age {
+    let now = now();
+    Age {
+        confirmed: now - confirmed * MILLISECOND,
+        asked: asked.map_or(0, |asked| now - asked * MILLISECOND),
+    }
+}
+
+fn at_age(external: Endpoint, age: Age) -> Endpoint {
+    let mut endpoint = external;
+    endpoint.location.age = age;
+    endpoint
+}
+
+/// Whether the program takes the frame; else it must leave it as it is.
+fn takes(bench: &mut Bench, program: Program, frame: &[u8]) -> bool {
+    match bench.observe(program, frame).unwrap() {
+        Outcome::Redirect(out) | Outcome::Next(out) => out != frame,
+        odd => panic!("{odd:?}"),
+    }
+}
+
+/// Sets the age of what a frame needs, runs the frame, and reads the age.
+struct Subject {
+    name: &'static str,
+    program: Program,
+    frame: Vec<u8>,
+    set: fn(&mut Bench, Age),
+    get: fn(&mut Bench) -> Age,
+}
+
+fn subjects() -> Vec<Subject> {
+    let inward = incoming(&packet(OUTSIDE, GUEST_OUTSIDE, Payload::Tcp));
+    let location = |name, program| Subject {
+        name,
+        program,
+        frame: inward.clone(),
+        set: |bench, age| bench.set_endpoint(GUEST_OUTSIDE, &at_age(endpoint(ENVIRONMENT, GUEST, GUEST_MAC), age)),
+        get: |bench| bench.endpoint(GUEST_OUTSIDE).location.age,
+    };
+    vec![
+        location("location, TC", Program::UplinkIngress),
+        location("location, XDP", Program::UplinkXdp),
+        Subject {
+            name: "location, across",
+            program: Program::GuestIngress,
+            frame: sent_by(GUEST_MAC, &packet(GUEST, ELSEWHERE, Payload::Tcp)),
+            set: |bench, age| {
+                let stranger = endpoint(OTHER_ENVIRONMENT, STRANGER, STRANGER_MAC);
+                bench.set_endpoint(ELSEWHERE, &at_age(stranger, age));
+            },
+            get: |bench| bench.endpoint(ELSEWHERE).location.age,
+        },
+        Subject {
+            name: "next hop",
+            program: Program::GuestIngress,
+            frame: sent_by(GUEST_MAC, &packet(GUEST, OUTSIDE, Payload::Tcp)),
+            set: |bench, age| bench.set_next_hop(NEXT_HOP, NEIGHBOUR, age),
+            get: |bench| bench.next_hop(NEXT_HOP).unwrap().age,
+        },
+    ]
+}
+
+#[test]
+fn trust_wanes() {
+    let mut bench = Bench::load();
+    for subject in subjects() {
+        let Subject {
+            name, program, frame, ..
+        } = &subject;
+        let mut taken = |age| {
+            bench.learn(Some(GUEST));
+            (subject.set)(&mut bench, age);
+            let taken = takes(&mut bench, *program, frame);
+            (taken, (subject.get)(&mut bench))
+        };
+        let start = now();
+        assert!(taken(aged(0, None)).0, "{name}: just confirmed");
+        // In the future, so that a slow machine has time to get there: counts as now.
+        assert!(
+            taken(Age::new(now() + 1000 * MILLISECOND)).0,
+            "{name}: another CPU's clock"
+        );
+        let (is_taken, age) = taken(aged(400, None));
+        assert!(!is_taken, "{name}: doubted, so this one asks");
+        assert!(age.asked >= start, "{name}: notes that it has asked");
+        let asked = Age {
+            asked: now() + 1000 * MILLISECOND,
+            ..aged(400, None)
+        };
+        assert!(taken(asked).0, "{name}: asked already, and others need not wait");
+        assert!(!taken(aged(450, Some(50))).0, "{name}: asks again");
+        let (is_taken, age) = taken(aged(1000, None));
+        assert!(!is_taken, "{name}: forgotten");
+        assert_eq!(age.asked, 0, "{name}: and nothing to ask about");
+        assert!(!taken(Age::default()).0, "{name}: never heard");
+    }
+}
+
+/// A guest that sends is where it sends from.
+#[test]
+fn what_a_guest_sends_confirms_it() {
+    let mut bench = Bench::load();
+    let out = sent_by(GUEST_MAC, &packet(GUEST, OUTSIDE, Payload::Tcp));
+    for age in [aged(400, None), aged(1000, None), Age::default()] {
+        bench.learn(Some(GUEST));
+        bench.set_endpoint(GUEST_OUTSIDE, &at_age(endpoint(ENVIRONMENT, GUEST, GUEST_MAC), age));
+        let before = now();
+        assert!(takes(&mut bench, Program::GuestIngress, &out));
+        let confirmed = bench.endpoint(GUEST_OUTSIDE).location.age;
+        assert!(confirmed.confirmed >= before && confirmed.asked == 0, "{confirmed:?}");
+    }
+}
+
+/// What comes in by a next hop confirms it, as an answer to what went out; but only from its own Ethernet address.
+#[test]
+fn what_comes_in_confirms_its_next_hop() {
+    let mut bench = Bench::load();
+    let inward = incoming(&packet(OUTSIDE, GUEST_OUTSIDE, Payload::Tcp));
+    let mut from_another = inward.clone();
+    from_another[11] ^= 1;
+    for program in [Program::UplinkIngress, Program::UplinkXdp] {
+        for (frame, confirms) in [(&inward, true), (&from_another, false)] {
+            bench.learn(Some(GUEST));
+            let old = aged(400, None);
+            bench.set_next_hop(NEXT_HOP, NEIGHBOUR, old);
+            assert!(takes(&mut bench, program, frame));
+            let hop = bench.next_hop(NEXT_HOP).unwrap();
+            assert_eq!(hop.mac.0, NEIGHBOUR);
+            assert_eq!(hop.age.confirmed > old.confirmed, confirms, "{program:?} {hop:?}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Where a packet goes must be there and have room for it; else the router reports, or asks.
+
+use std::process::Command;
+
+use envnet_common::maps::{Port, Uplink};
+
+use crate::{
+    bench::{Bench, LOOPBACK, Outcome, Program},
+    host::{self, NOWHERE, endpoint},
+    names::{
+        ELSEWHERE, ENVIRONMENT, GUEST, GUEST_MAC, GUEST_OUTSIDE, OTHER_ENVIRONMENT, OUTSIDE, STRANGER, STRANGER_MAC,
+        incoming, sent_by,
+    },
+    packet::{Payload, packet},
+};
+use aya::maps::DevMapHash;
+
+const MTU: usize = 1500;
+/// What is left of it for data.
+const FULL: usize = MTU - 28;
+
+/// The frames that go in, out and across, with so many bytes of data.
+fn frames(length: usize) -> [(Program, Vec<u8>); 4] {
+    let udp = |from, to| packet(from, to, Payload::Udp(vec![0x77; length]));
+    let inward = incoming(&udp(OUTSIDE, GUEST_OUTSIDE));
+    [
+        (Program::UplinkIngress, inward.clone()),
+        (Program::UplinkXdp, inward),
+        (Program::GuestIngress, sent_by(GUEST_MAC, &udp(GUEST, OUTSIDE))),
+        (Program::GuestIngress, sent_by(GUEST_MAC, &udp(GUEST, ELSEWHERE))),
+    ]
+}
+
+fn is_left(bench: &mut Bench, note: &str, program: Program, frame: &[u8]) {
+    let left = match program {
+        Program::GuestIngress => Outcome::Redirect(frame.to_vec()),
+        _ => Outcome::Next(frame.to_vec()),
+    };
+    bench.must(note, program, frame, &left);
+}
+
+fn is_taken(bench: &mut Bench, note: &str, program: Program, frame: &[u8]) {
+    let outcome = bench.observe(program, frame).unwrap();
+    assert!(
+        matches!(&outcome, Outcome::Redirect(out) if out != frame),
+        "{note}, {program:?}"
+    );
+}
+
+#[test]
+fn larger_than_the_mtu() {
+    let mut bench = Bench::load();
+    host::enter_another();
+    let mtu = MTU.to_string();
+    let set = Command::new("ip")
+        .args(["link", "set", "lo", "mtu", &mtu])
+        .status()
+        .unwrap();
+    assert!(set.success());
+    let uplink = Uplink {
+        mtu: u32::try_from(MTU).unwrap(),
+        ..host::uplink()
+    };
+    for (length, fits) in [(FULL, true), (FULL + 1, false), (FULL + 500, false)] {
+        for (program, frame) in frames(length) {
+            bench.learn(Some(GUEST));
+            bench.set_uplink(&uplink);
+            let note = format!("{} bytes, {program:?}", frame.len());
+            if fits {
+                is_taken(&mut bench, &note, program, &frame);
+            } else {
+                is_left(&mut bench, &note, program, &frame);
+            }
+        }
+    }
+}
+
+/// A jumbo frame fits, but lies in several buffers, which taps do not take from XDP.
+#[test]
+fn a_frame_of_several_buffers() {
+    let mut bench = Bench::load();
+    bench.learn(Some(GUEST));
+    let [_, (program, frame), ..] = frames(6000);
+    is_left(&mut bench, "several buffers", program, &frame);
+}
+
+#[test]
+fn an_interface_that_is_gone() {
+    let mut bench = Bench::load();
+    for (at, (program, frame)) in frames(20).into_iter().enumerate() {
+        bench.learn(Some(GUEST));
+        is_taken(&mut bench, "there", program, &frame);
+        for (external, environment, internal, mac) in [
+            (GUEST_OUTSIDE, ENVIRONMENT, GUEST, GUEST_MAC),
+            (ELSEWHERE, OTHER_ENVIRONMENT, STRANGER, STRANGER_MAC),
+        ] {
+            let mut guest = endpoint(environment, internal, mac);
+            guest.location.interface = NOWHERE;
+            bench.set_endpoint(external, &guest);
+        }
+        let gone = Port {
+            exit: NOWHERE,
+            ..host::port(Some(GUEST))
+        };
+        bench.set_port(&gone);
+        is_left(&mut bench, &format!("gone, {at}"), program, &frame);
+    }
+}
+
+/// A device map only knows what the loader has put there: an interface that somebody else has plugged in may be missing.
+#[test]
+fn an_interface_that_is_not_in_the_device_map() {
+    let mut bench = Bench::load();
+    bench.learn(Some(GUEST));
+    let mut taps: DevMapHash<_> = bench.map("TAPS").try_into().unwrap();
+    taps.remove(LOOPBACK).unwrap();
+    let [(tc, frame), (xdp, _), ..] = frames(20);
+    is_left(&mut bench, "XDP", xdp, &frame);
+    is_taken(&mut bench, "TC", tc, &frame);
+}
+
+/// Each translation is logged by the router's programs.
+#[test]
+fn while_translations_are_logged() {
+    let mut bench = Bench::load();
+    for (log, taken) in [(0, true), (1, true), (2, false)] {
+        for (program, frame) in frames(20) {
+            bench.learn(Some(GUEST));
+            bench.set_log(log);
+            if taken {
+                is_taken(&mut bench, "", program, &frame);
+            } else {
+                is_left(&mut bench, "logged", program, &frame);
+            }
+        }
+    }
+}
+
+/// Without an uplink entry, as before the loader has come to it.
+#[test]
+fn before_the_loader_is_done() {
+    let mut bench = Bench::load();
+    for (program, frame) in frames(20) {
+        bench.must("nothing known", program, &frame, &Outcome::Next(frame.clone()));
+    }
+}

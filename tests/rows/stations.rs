@@ -1,0 +1,166 @@
+//! Which port an Ethernet address is behind: what a bridge learns, with a guard against who takes another's.
+
+use envnet_common::{DropReason::MacSpoofed, maps::ROUTER_INSIDE_MAC};
+
+use crate::{
+    bench::{Bench, LOOPBACK, Outcome, Program},
+    host::{NOWHERE, now},
+    names::{
+        ENVIRONMENT, EVERYBODY, GUEST, GUEST_MAC, GUEST_OUTSIDE, IPV4, OTHER_ENVIRONMENT, OUTSIDE, ROUTER, SIBLING,
+        SIBLING_MAC, sent_by,
+    },
+    packet::{Payload, frame, packet},
+};
+
+const SECOND: u64 = 1_000_000_000;
+/// What a station has said since the system started is far from the clock's zero on any machine that has built this.
+const LONG: u64 = 301 * SECOND;
+
+fn to_sibling() -> Vec<u8> {
+    frame(
+        SIBLING_MAC,
+        GUEST_MAC,
+        IPV4,
+        &packet(GUEST, SIBLING, Payload::Tcp).bytes(),
+    )
+}
+
+fn from_router(to: [u8; 6]) -> Vec<u8> {
+    frame(
+        to,
+        ROUTER_INSIDE_MAC.0,
+        IPV4,
+        &packet(ROUTER, GUEST, Payload::Tcp).bytes(),
+    )
+}
+
+fn redirected(frame: &[u8]) -> Outcome {
+    Outcome::Redirect(frame.to_vec())
+}
+
+fn left(frame: &[u8]) -> Outcome {
+    Outcome::Next(frame.to_vec())
+}
+
+#[test]
+fn heard_stations_are_learned() {
+    let mut bench = Bench::load();
+    bench.learn(Some(GUEST));
+    let before = now();
+    let sent = sent_by(GUEST_MAC, &packet(GUEST, OUTSIDE, Payload::Tcp));
+    bench.observe(Program::GuestIngress, &sent).unwrap();
+    let station = bench.station(ENVIRONMENT, GUEST_MAC).expect("learned");
+    assert_eq!(station.interface, LOOPBACK);
+    assert!(station.heard >= before);
+    assert_eq!(bench.station(OTHER_ENVIRONMENT, GUEST_MAC), None);
+}
+
+#[test]
+fn nobody_takes_the_address_of_who_speaks() {
+    let mut bench = Bench::load();
+    let sent = sent_by(GUEST_MAC, &packet(GUEST, OUTSIDE, Payload::Tcp));
+    for owner in [Some(GUEST), None] {
+        bench.learn(owner);
+        bench.set_station(ENVIRONMENT, GUEST_MAC, NOWHERE, now());
+        bench.must(
+            "speaks elsewhere",
+            Program::GuestIngress,
+            &sent,
+            &Outcome::Drop(MacSpoofed, Some(GUEST)),
+        );
+        assert_eq!(
+            bench.station(ENVIRONMENT, GUEST_MAC).map(|station| station.interface),
+            Some(NOWHERE)
+        );
+        // In another environment, every address is another's.
+        bench.learn(owner);
+        bench.set_station(OTHER_ENVIRONMENT, GUEST_MAC, NOWHERE, now());
+        assert_ne!(
+            bench.observe(Program::GuestIngress, &sent),
+            Ok(Outcome::Drop(MacSpoofed, Some(GUEST)))
+        );
+        // It has moved.
+        bench.learn(owner);
+        bench.set_station(ENVIRONMENT, GUEST_MAC, NOWHERE, now() - 6 * SECOND / 10);
+        assert_ne!(
+            bench.observe(Program::GuestIngress, &sent),
+            Ok(Outcome::Drop(MacSpoofed, Some(GUEST)))
+        );
+        assert_eq!(
+            bench.station(ENVIRONMENT, GUEST_MAC).map(|station| station.interface),
+            Some(LOOPBACK)
+        );
+    }
+}
+
+/// Nor is anything else believed that such a frame says.
+#[test]
+fn who_takes_an_address_teaches_nothing() {
+    let mut bench = Bench::load();
+    bench.learn(Some(GUEST));
+    bench.set_station(ENVIRONMENT, SIBLING_MAC, NOWHERE, now());
+    let sent = sent_by(SIBLING_MAC, &packet(GUEST, OUTSIDE, Payload::Tcp));
+    let dropped = Outcome::Drop(MacSpoofed, Some(GUEST));
+    bench.must("the sibling's", Program::GuestIngress, &sent, &dropped);
+    assert_eq!(bench.endpoint(GUEST_OUTSIDE).location.mac.0, GUEST_MAC);
+}
+
+#[test]
+fn to_a_sibling() {
+    let mut bench = Bench::load();
+    let frame = to_sibling();
+    let mut case = |note: &str, environment, interface, silent: u64, outcome: Outcome| {
+        bench.learn(Some(GUEST));
+        bench.set_station(environment, SIBLING_MAC, interface, now().saturating_sub(silent));
+        bench.must(note, Program::GuestIngress, &frame, &outcome);
+    };
+    case("speaks", ENVIRONMENT, NOWHERE, 0, redirected(&frame));
+    case("in another environment", OTHER_ENVIRONMENT, NOWHERE, 0, left(&frame));
+    case("on the same port", ENVIRONMENT, LOOPBACK, 0, left(&frame));
+    case(
+        "silent, and its port is gone",
+        ENVIRONMENT,
+        NOWHERE,
+        SECOND,
+        left(&frame),
+    );
+    bench.learn(Some(GUEST));
+    bench.must("never heard", Program::GuestIngress, &frame, &left(&frame));
+    let mut to_everybody = frame.clone();
+    to_everybody[..6].copy_from_slice(&EVERYBODY);
+    bench.must(
+        "to everybody",
+        Program::GuestIngress,
+        &to_everybody,
+        &left(&to_everybody),
+    );
+}
+
+#[test]
+fn from_the_router() {
+    let mut bench = Bench::load();
+    let frame = from_router(GUEST_MAC);
+    let mut case = |note: &str, environment, interface, silent: u64, outcome: Outcome| {
+        bench.learn(Some(ROUTER));
+        bench.set_station(environment, GUEST_MAC, interface, now().saturating_sub(silent));
+        bench.must(note, Program::RouterPort, &frame, &outcome);
+    };
+    case("speaks", ENVIRONMENT, NOWHERE, 0, redirected(&frame));
+    case("silent", ENVIRONMENT, LOOPBACK, SECOND, redirected(&frame));
+    case(
+        "silent, and its port is gone",
+        ENVIRONMENT,
+        NOWHERE,
+        SECOND,
+        left(&frame),
+    );
+    case("forgotten", ENVIRONMENT, LOOPBACK, LONG, left(&frame));
+    case("in another environment", OTHER_ENVIRONMENT, LOOPBACK, 0, left(&frame));
+    bench.learn(Some(ROUTER));
+    bench.must("never heard", Program::RouterPort, &frame, &left(&frame));
+    assert_eq!(bench.station(ENVIRONMENT, ROUTER_INSIDE_MAC.0), None);
+    for group in [EVERYBODY, [1, 0, 0x5e, 0, 0, 1]] {
+        let frame = from_router(group);
+        bench.must("to a group", Program::RouterPort, &frame, &left(&frame));
+    }
+}
