@@ -41,11 +41,16 @@ pub(crate) fn decide(frame: &mut Frame<'_>) -> Result<Verdict, DropReason> {
         None
     };
     frame.internal = address;
-    learned::hear_station(port.environment.number, ethernet.source, frame.interface, frame.now)?;
-    if let Some(guest) = guest
-        && source.is_some()
-    {
-        learned::hear_guest(guest, ethernet.source, frame.interface, frame.now);
+    let (mac, interface, now) = (ethernet.source, frame.interface, frame.now);
+    match guest {
+        // What was just heard of the guest holds for its station, too.
+        Some(guest) if source.is_some() => {
+            if learned::is_news(guest, mac, interface, now) {
+                learned::hear_station(port.environment.number, mac, interface, now)?;
+                learned::hear_guest(guest, mac, interface, now);
+            }
+        }
+        _ => learned::hear_station(port.environment.number, mac, interface, now)?,
     }
 
     if ethernet.destination != ROUTER_INSIDE_MAC {
@@ -128,7 +133,7 @@ fn sibling(frame: &Frame<'_>, port: &Port, ethernet: &Ethernet) -> Verdict {
     if ethernet.destination.is_group() {
         return Verdict::Next;
     }
-    let exists = |interface| frame.packet.fits(interface);
+    let exists = |interface| frame.packet.exists(interface);
     match learned::station(port.environment.number, ethernet.destination, frame.now, exists) {
         Some(interface) if interface != frame.interface => Verdict::Send(interface),
         _ => Verdict::Next,
@@ -147,6 +152,7 @@ fn out(frame: &mut Frame<'_>, port: &Port) -> Option<Result<Verdict, DropReason>
     }
     let size = frame.packet.size();
     let own = external(port, source);
+    let uplink = UPLINK.get(0)?;
 
     if let Some(other) = maps::endpoint(destination) {
         // Two routers would have forwarded it, or one twice.
@@ -156,7 +162,7 @@ fn out(frame: &mut Frame<'_>, port: &Port) -> Option<Result<Verdict, DropReason>
             return None;
         }
         let (mac, interface) = learned::location(other, frame.now)?;
-        if !frame.packet.fits(interface) {
+        if !frame.packet.fits(interface, uplink.mtu) {
             return None;
         }
         let forward = ordinary.forward(own, internal, HOPS)?;
@@ -173,9 +179,8 @@ fn out(frame: &mut Frame<'_>, port: &Port) -> Option<Result<Verdict, DropReason>
         // Nobody's: the router believes nobody outside who claims to have it.
         return None;
     }
-    let uplink = UPLINK.get(0)?;
     let hop = learned::next_hop(uplink.next_hop(destination)?, frame.now)?;
-    if !frame.packet.fits(port.exit) {
+    if !frame.packet.fits(port.exit, uplink.mtu) {
         return None;
     }
     let forward = ordinary.forward(own, destination, HOPS)?;

@@ -12,14 +12,15 @@ use crate::{count, learned, log, maps, maps::UPLINK};
 
 /// Translates a packet and returns the interface it leaves by; `None` when it is the router's, and was not changed.
 ///
-/// `only` is the environment that the program's interface leads to, if it is one. `reaches` says whether the packet can leave by an interface.
+/// `only` is the environment that the program's interface leads to, if it is one. `reaches` says whether the packet can leave by
+/// an interface with an MTU.
 #[inline(always)]
 pub(crate) fn decide<P: Write>(
     packet: &mut P,
     ethernet: &Ethernet,
     only: Option<u32>,
     now: u64,
-    reaches: impl FnOnce(&P, u32) -> bool,
+    reaches: impl FnOnce(&P, u32, u32) -> bool,
 ) -> Option<Result<u32, DropReason>> {
     const HOPS: u8 = 1;
     let ordinary = Ordinary::parse(packet, HOPS)?;
@@ -36,7 +37,7 @@ pub(crate) fn decide<P: Write>(
     let (number, internal) = (environment.number, endpoint.internal);
     let (mac, interface) = learned::location(endpoint, now)?;
     let uplink = UPLINK.get(0)?;
-    if log::wants_translations() || !reaches(packet, interface) {
+    if log::wants_translations() || !reaches(packet, interface, uplink.mtu) {
         return None;
     }
     let forward = ordinary.forward(source, internal, HOPS)?;

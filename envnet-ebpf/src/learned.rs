@@ -46,15 +46,20 @@ pub(crate) fn location(endpoint: &mut Endpoint, now: u64) -> Option<(Mac, u32)> 
     usable(&mut location.age, now).then_some((location.mac, location.interface))
 }
 
+/// Whether it is worth writing down that a guest was heard on a port.
+#[inline(always)]
+pub(crate) fn is_news(endpoint: &Endpoint, mac: Mac, interface: u32, now: u64) -> bool {
+    let location = &endpoint.location;
+    location.interface != interface || location.mac != mac || location.age.is_due(now)
+}
+
 /// A guest was heard on a port.
 #[inline(always)]
 pub(crate) fn hear_guest(endpoint: &mut Endpoint, mac: Mac, interface: u32, now: u64) {
     let location = &mut endpoint.location;
-    if location.interface != interface || location.mac != mac || location.age.is_due(now) {
-        location.mac = mac;
-        location.interface = interface;
-        location.age = Age::new(now);
-    }
+    location.mac = mac;
+    location.interface = interface;
+    location.age = Age::new(now);
 }
 
 /// A frame came in with this source on a port of an environment: the port is where its sender is from now on. Refused

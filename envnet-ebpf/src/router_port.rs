@@ -15,7 +15,7 @@ pub(crate) fn ingress(frame: &mut Frame<'_>) -> Verdict {
     if ethernet.destination.is_group() {
         return Verdict::Next;
     }
-    let exists = |interface| frame.packet.fits(interface);
+    let exists = |interface| frame.packet.exists(interface);
     match learned::station(port.environment.number, ethernet.destination, frame.now, exists) {
         Some(interface) => Verdict::Send(interface),
         None => Verdict::Next,

@@ -10,7 +10,7 @@ use envnet_common::{Address, DropReason, Verdict, lookup::Lookup, maps::Environm
 use crate::{
     count, log,
     maps::{self, MappingsMap},
-    skb::Packet,
+    skb::{Linear, Packet},
 };
 
 /// A packet at the border of a router namespace, and what is known about it.
@@ -51,7 +51,7 @@ pub(crate) fn lookup(environment: &Environment) -> Lookup<'_, MappingsMap> {
 
 /// A packet in the host's namespace, and what is known about it.
 pub(crate) struct Frame<'a> {
-    pub packet: Packet<'a>,
+    pub packet: Linear<'a>,
     /// Index of the interface that the program runs on.
     pub interface: u32,
     /// The time, as in [`count::now`].
@@ -65,7 +65,7 @@ pub(crate) struct Frame<'a> {
 /// The fast path: lets the program decide.
 #[inline(always)]
 pub(crate) fn fast(context: &TcContext, decide: impl FnOnce(&mut Frame<'_>) -> Result<Verdict, DropReason>) -> i32 {
-    let packet = Packet::new(context);
+    let packet = Linear::new(context);
     let mut frame = Frame {
         interface: packet.interface(),
         packet,

@@ -1,5 +1,8 @@
-//! A packet in the kernel, read and written with helpers: they reach bytes outside the linear part of the buffer, make a
-//! shared buffer writable, and know whether a checksum is still to be finished by a device.
+//! A packet in the kernel, read and written with helpers, which reach bytes outside the linear part of the buffer; or, on the
+//! fast path, directly in that part, where the headers of nearly every packet are. Either way the kernel makes a shared
+//! buffer writable, and corrects transport checksums itself, as only it knows whether a device is still to finish them.
+
+use core::ops::Deref;
 
 use aya_ebpf::{
     bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_check_mtu_flags::BPF_MTU_CHK_SEGS},
@@ -10,7 +13,7 @@ use bytemuck::Pod;
 use envnet_common::{
     Address,
     apply::Write,
-    parse::Read,
+    parse::{Ethernet, Read},
     translate::{L4Checksum, WordEdit},
 };
 
@@ -52,10 +55,25 @@ impl Packet<'_> {
         unsafe { (*self.context.skb.skb).vlan_present != 0 }
     }
 
-    /// Whether the interface is there and takes the packet, or every segment of it, in one piece.
+    /// Whether an interface with this MTU, which all interfaces concerned have, takes the packet, or every segment of it,
+    /// in one piece.
     #[inline(always)]
-    pub(crate) fn fits(&self, interface: u32) -> bool {
-        let mut length = 0;
+    pub(crate) fn fits(&self, interface: u32, mtu: u32) -> bool {
+        self.context.len() <= Ethernet::LEN as u32 + mtu || self.check_mtu(interface, 0, BPF_MTU_CHK_SEGS)
+    }
+
+    /// Whether the interface is there.
+    #[inline(always)]
+    pub(crate) fn exists(&self, interface: u32) -> bool {
+        const SHORT: u32 = 1;
+        self.check_mtu(interface, SHORT, 0)
+    }
+
+    /// Asks the kernel whether an interface takes a packet of `length` bytes without the Ethernet header; 0 stands for this
+    /// packet, the only length whose segments the kernel looks at.
+    #[inline(always)]
+    fn check_mtu(&self, interface: u32, length: u32, flags: u32) -> bool {
+        let mut length = length;
         // SAFETY: the context is valid while the program runs, and the kernel writes a u32 to `length`.
         let answer = unsafe {
             bpf_check_mtu(
@@ -63,7 +81,7 @@ impl Packet<'_> {
                 interface,
                 &raw mut length,
                 0,
-                u64::from(BPF_MTU_CHK_SEGS),
+                u64::from(flags),
             )
         };
         answer == 0
@@ -122,5 +140,70 @@ impl Write for Packet<'_> {
         self.context
             .l4_csum_replace(checksum, old, new, size_of::<u16>() as u64)
             .ok()
+    }
+}
+
+/// The packet, read and written in the linear part of its buffer.
+pub(crate) struct Linear<'a>(Packet<'a>);
+
+impl<'a> Linear<'a> {
+    /// Makes the headers linear where they are not.
+    #[inline(always)]
+    pub(crate) fn new(context: &'a TcContext) -> Self {
+        /// As much as is ever looked at: Ethernet, IPv4 and the checksum of TCP, or ARP.
+        const HEADERS: usize = Ethernet::LEN + 40;
+        let linear = context.data_end() - context.data();
+        if linear < HEADERS && (context.len() as usize) > linear {
+            // A failure shows when the headers are read.
+            let _ = context.pull_data(HEADERS as u32);
+        }
+        Self(Packet::new(context))
+    }
+
+    #[inline(always)]
+    fn at<T: Pod>(&self, offset: usize) -> Option<*mut T> {
+        let start = self.0.context.data() + offset;
+        (start + size_of::<T>() <= self.0.context.data_end()).then_some(start as *mut T)
+    }
+}
+
+impl<'a> Deref for Linear<'a> {
+    type Target = Packet<'a>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Packet<'a> {
+        &self.0
+    }
+}
+
+impl Read for Linear<'_> {
+    #[inline(always)]
+    fn size(&self) -> usize {
+        self.0.size()
+    }
+
+    #[inline(always)]
+    fn read<T: Pod>(&self, offset: usize) -> Option<T> {
+        // SAFETY: the bytes are inside the buffer, and every value of them is a `T`.
+        self.at(offset).map(|at: *mut T| unsafe { at.read_unaligned() })
+    }
+}
+
+impl Write for Linear<'_> {
+    #[inline(always)]
+    fn write<T: Pod>(&mut self, offset: usize, value: T) -> Option<()> {
+        // SAFETY: the bytes are inside the buffer, which the kernel has made this packet's own before the program started,
+        // as it does for every program that writes.
+        self.at(offset).map(|at: *mut T| unsafe { at.write_unaligned(value) })
+    }
+
+    #[inline(always)]
+    fn correct_pseudo_header(&mut self, checksum: L4Checksum, old: Address, new: Address) -> Option<()> {
+        self.0.correct_pseudo_header(checksum, old, new)
+    }
+
+    #[inline(always)]
+    fn correct_covered(&mut self, checksum: usize, field: &WordEdit) -> Option<()> {
+        self.0.correct_covered(checksum, field)
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     inbound, learned,
     maps::{self, UPLINK},
     run::{Frame, lookup},
+    skb::Linear,
 };
 
 /// On the uplink, where frames for every environment come in.
@@ -38,7 +39,7 @@ fn ingress(frame: &mut Frame<'_>, only: Option<u32>, back: Verdict) -> Result<Ve
     }
     match ethernet.ethertype {
         ETHERTYPE_IPV4 => {
-            let reaches = |packet: &crate::skb::Packet<'_>, interface| packet.fits(interface);
+            let reaches = |packet: &Linear<'_>, interface, mtu| packet.fits(interface, mtu);
             match inbound::decide(&mut frame.packet, &ethernet, only, frame.now, reaches) {
                 Some(decision) => decision.map(Verdict::Send),
                 None => Ok(Verdict::Next),

@@ -14,10 +14,7 @@ use envnet_common::{
     translate::{L4Checksum, WordEdit},
 };
 
-use crate::{
-    count, inbound,
-    maps::{TAPS, UPLINK},
-};
+use crate::{count, inbound, maps::TAPS};
 
 #[inline(always)]
 pub(crate) fn run(context: &XdpContext) -> u32 {
@@ -46,12 +43,10 @@ impl Frame<'_> {
     /// Whether the interface is there. A frame of several buffers, as jumbo frames are, is left to TC: taps do not take
     /// one from a device map.
     #[inline(always)]
-    fn reaches(&self, interface: u32) -> bool {
+    fn reaches(&self, interface: u32, mtu: u32) -> bool {
         // SAFETY: the context is valid while the program runs.
         let whole = unsafe { bpf_xdp_get_buff_len(self.context.ctx) } == self.size() as u64;
-        let fits = UPLINK
-            .get(0)
-            .is_some_and(|uplink| self.size() <= Ethernet::LEN + uplink.mtu as usize);
+        let fits = self.size() <= Ethernet::LEN + mtu as usize;
         whole && fits && TAPS.get_ifindex(interface).is_some()
     }
 
