@@ -1,4 +1,4 @@
-//! Builds the programs in the kernel: one ELF object with BTF from the crate envnet-ebpf.
+//! Builds programs for the kernel: one ELF object with BTF from a crate of the workspace.
 
 use std::{
     env,
@@ -19,30 +19,52 @@ use crate::{
 
 /// The target: eBPF in the byte order of every machine envnet is built for.
 pub const TARGET: &str = "bpfel-unknown-none";
-/// The crate with the programs, also the name of its folder and of the object.
-pub const PACKAGE: &str = "envnet-ebpf";
 
-/// For build scripts: builds the object and names it to the crate as `ENVNET_EBPF_OBJECT`.
+/// A crate with programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Package {
+    /// Its name, also that of the object.
+    pub name: &'static str,
+    /// The folders of all crates of the workspace that the object is made of.
+    pub folders: &'static [&'static str],
+}
+
+/// envnet's own programs, and those of the benchmark, which no user gets. The crate that embeds an object has its name
+/// without the last word.
+pub const PACKAGES: [Package; 2] = [
+    Package {
+        name: "envnet-ebpf",
+        folders: &["envnet-ebpf", "envnet-common"],
+    },
+    Package {
+        name: "envnet-bench-ebpf",
+        folders: &["tests/bench/ebpf"],
+    },
+];
+
+/// For build scripts: builds the crate's object and names it to the crate as `ENVNET_EBPF_OBJECT`.
 pub fn build_for_embedding() -> Result<()> {
+    let embedder = env::var("CARGO_PKG_NAME").context("CARGO_PKG_NAME is not set: not a build script")?;
+    let package = PACKAGES
+        .iter()
+        .find(|package| package.name.strip_suffix("-ebpf") == Some(&embedder))
+        .with_context(|| format!("no programs for {embedder}"))?;
     println!("cargo::rerun-if-env-changed={VARIABLE}");
-    // What the object is made of: two crates, the locked dependencies, and the workspace's profiles and lints.
-    for input in [
-        "envnet-ebpf/src",
-        "envnet-ebpf/Cargo.toml",
-        "envnet-common/src",
-        "envnet-common/Cargo.toml",
-        "Cargo.lock",
-        "Cargo.toml",
-    ] {
+    // What the object is made of: its crates, the locked dependencies, and the workspace's profiles and lints.
+    let crates = package
+        .folders
+        .iter()
+        .flat_map(|folder| [format!("{folder}/src"), format!("{folder}/Cargo.toml")]);
+    for input in crates.chain(["Cargo.lock".to_owned(), "Cargo.toml".to_owned()]) {
         println!("cargo::rerun-if-changed={}", workspace().join(input).display());
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is not set: not a build script")?);
     let compiler = Compiler::find(&shared_target_dir(&out))?;
     println!("cargo::rerun-if-changed={}", compiler.toolchain.rustc.display());
     println!("cargo::rerun-if-changed={}", compiler.linker.display());
-    let built = compiler.build()?;
+    let built = compiler.build(package)?;
     // A copy, because another build may replace the shared one while this crate is compiled.
-    let object = out.join(PACKAGE);
+    let object = out.join(package.name);
     fs::copy(&built, &object).with_context(|| format!("copying {} to {}", built.display(), object.display()))?;
     println!("cargo::rustc-env=ENVNET_EBPF_OBJECT={}", object.display());
     Ok(())
@@ -84,34 +106,35 @@ impl Compiler {
         find().context("the eBPF programs cannot be built here; `cargo xtask setup` installs what is missing")
     }
 
-    /// Builds the object and returns its path.
-    pub fn build(&self) -> Result<PathBuf> {
-        let mut cargo = self.command(&self.toolchain.cargo, "build")?;
+    /// Builds the object of a package and returns its path.
+    pub fn build(&self, package: &Package) -> Result<PathBuf> {
+        let mut cargo = self.command(&self.toolchain.cargo, "build", package)?;
         let status = cargo
             .status()
             .with_context(|| format!("{} does not start", self.toolchain.cargo.display()))?;
         ensure!(
             status.success(),
-            "building {PACKAGE} with the {} toolchain failed",
+            "building {} with the {} toolchain failed",
+            package.name,
             self.toolchain.kind.name()
         );
-        Ok(self.target_dir.join(TARGET).join("release").join(PACKAGE))
+        Ok(self.target_dir.join(TARGET).join("release").join(package.name))
     }
 
-    /// A command that lints the crate with the programs; options can be added.
-    pub fn clippy(&self) -> Result<Command> {
+    /// A command that lints a crate with programs; options can be added.
+    pub fn clippy(&self, package: &Package) -> Result<Command> {
         // By its path, because `cargo clippy` finds rustup's proxy first, which leads to another toolchain.
-        self.command(&self.toolchain.clippy(), "clippy")
+        self.command(&self.toolchain.clippy(), "clippy", package)
     }
 
-    fn command(&self, program: &Path, verb: &str) -> Result<Command> {
+    fn command(&self, program: &Path, verb: &str, package: &Package) -> Result<Command> {
         let mut command = self.toolchain.command(program);
         command
             .current_dir(workspace())
             .arg(verb)
             .args([
                 "--package",
-                PACKAGE,
+                package.name,
                 "--bins",
                 "--release",
                 "--target",

@@ -6,7 +6,7 @@ use std::{path::PathBuf, process::Command};
 
 use anyhow::{Result, bail};
 use xtask::{
-    ebpf::Compiler,
+    ebpf::{Compiler, PACKAGES},
     process::{cargo, check, find},
     workspace,
 };
@@ -46,17 +46,21 @@ fn format() -> Result<()> {
 }
 
 fn clippy() -> Result<()> {
-    let arguments = "clippy --locked --workspace --exclude envnet-ebpf --all-targets -- --deny warnings";
+    let arguments = "clippy --locked --workspace --exclude envnet-ebpf --exclude envnet-bench-ebpf --all-targets -- --deny warnings";
     check(cargo().args(words(arguments)))
 }
 
 fn clippy_ebpf() -> Result<()> {
     let compiler = Compiler::find(&target_dir()?)?;
-    check(compiler.clippy()?.args(words("--locked --no-deps -- --deny warnings")))
+    PACKAGES.iter().try_for_each(|package| {
+        let arguments = words("--locked --no-deps -- --deny warnings");
+        check(compiler.clippy(package)?.args(arguments))
+    })
 }
 
 fn documentation() -> Result<()> {
-    let arguments = "doc --locked --workspace --exclude envnet-ebpf --no-deps --document-private-items";
+    let arguments =
+        "doc --locked --workspace --exclude envnet-ebpf --exclude envnet-bench-ebpf --no-deps --document-private-items";
     // These pages are for who works on the code, and show what is private, too.
     let flags = "--deny warnings --allow rustdoc::private_intra_doc_links";
     check(cargo().args(words(arguments)).env("RUSTDOCFLAGS", flags))

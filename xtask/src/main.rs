@@ -2,6 +2,7 @@
 
 mod apt;
 mod assets;
+mod bench;
 mod build;
 mod compliance;
 mod fuzz;
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
-/// Sets up, builds, runs, tests and lints envnet.
+/// Sets up, builds, runs, tests, measures and lints envnet.
 ///
 /// Every verb first installs what it needs and is not there yet, as `setup` does for all of them.
 #[derive(Debug, Parser)]
@@ -33,6 +34,8 @@ enum Verb {
     Test(test::Options),
     /// Run random packets through the programs and compare with a model of the translation.
     Fuzz(fuzz::Options),
+    /// Compare envnet with other ways to the same end: rates, latency, growth; writes tables and charts.
+    Bench(bench::Options),
     /// Check format, lints, documentation and licences.
     Lint,
 }
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Verb::Run(options) => run::run(&options),
         Verb::Test(options) => test::test(&options),
         Verb::Fuzz(options) => fuzz::fuzz(&options),
+        Verb::Bench(options) => bench::bench(&options),
         Verb::Lint => lint::lint(),
     };
     match result {

@@ -28,9 +28,16 @@ const NETWORK_TOOLS: [(&str, &str); 4] = [
     ("ethtool", "ethtool"),
 ];
 
+/// Programs that envnet is compared with or measured by, and the packages they are in.
+const COMPARISON_TOOLS: [(&str, &str); 3] = [
+    ("iptables-legacy-restore", "iptables"),
+    ("nft", "nftables"),
+    ("iperf3", "iperf3"),
+];
+
 /// The verb `setup`: goes on past what cannot be had, so that one run names all of it.
 pub(crate) fn everything() -> Result<()> {
-    let parts = [toolchain(), linker(), lints(), network(), guests().map(drop)];
+    let parts = [toolchain(), linker(), lints(), comparisons(), guests().map(drop)];
     let failures: Vec<_> = parts
         .into_iter()
         .filter_map(Result::err)
@@ -128,13 +135,23 @@ pub(crate) fn lints() -> Result<()> {
 
 /// The programs that the network tests run.
 pub(crate) fn network() -> Result<()> {
-    let missing = NETWORK_TOOLS.iter().filter(|(program, _)| find(program).is_none());
+    tools(&NETWORK_TOOLS, "the tests run them")
+}
+
+/// The programs that the benchmark runs.
+pub(crate) fn comparisons() -> Result<()> {
+    network()?;
+    tools(&COMPARISON_TOOLS, "envnet is compared with them or measured by them")
+}
+
+fn tools(tools: &[(&str, &'static str)], why: &str) -> Result<()> {
+    let missing = tools.iter().filter(|(program, _)| find(program).is_none());
     let mut missing: Vec<_> = missing.map(|&(_, package)| package).collect();
     missing.dedup();
     if missing.is_empty() {
         Ok(())
     } else {
-        apt::install(&missing, "the tests run them")
+        apt::install(&missing, why)
     }
 }
 

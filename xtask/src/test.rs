@@ -229,7 +229,8 @@ impl Layer {
             // Properties of the translation are next to its crate, because they see it from outside.
             let mut properties = cargo();
             properties.args(["test", "--package", "envnet-common", "--test", "translation"]);
-            test.args(["--lib", "--bins"]).args(UNITS);
+            // A program without a library, which `--doc` would refuse.
+            test.args(["--lib", "--bins", "--package", "envnet-bench"]).args(UNITS);
             return Ok(vec![test, properties, examples]);
         }
         if let Some(kernel) = kernel {

@@ -1,0 +1,36 @@
+//! What is made of a record: a table for the terminal, JSON, charts, and the page.
+
+mod chart;
+mod page;
+pub(crate) mod table;
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result};
+
+use crate::record::Record;
+
+/// Name of the record in its folder.
+const RECORD: &str = "bench.json";
+
+/// Writes the record and its charts into a folder.
+pub(crate) fn write(record: &Record, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    let path = folder.join(RECORD);
+    fs::write(&path, serde_json::to_string_pretty(record)?)
+        .with_context(|| format!("{} cannot be written", path.display()))?;
+    chart::draw(record, folder)?;
+    println!("record and charts are in {}", folder.display());
+    Ok(())
+}
+
+/// Writes the page and its charts into the folder with the documentation.
+pub(crate) fn publish(record: &Record, docs: &Path) -> Result<()> {
+    let folder = docs.join("benchmarks");
+    fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    let charts = chart::draw(record, &folder)?;
+    let path = docs.join("benchmarks.md");
+    fs::write(&path, page::page(record, &charts)).with_context(|| format!("{} cannot be written", path.display()))?;
+    println!("{} is written anew", path.display());
+    Ok(())
+}
