@@ -10,9 +10,11 @@ pub mod commands;
 pub mod config;
 pub mod desired;
 pub mod host;
+pub mod inventory;
 pub mod kernel;
 pub mod names;
 pub mod observe;
+pub mod parallel;
 pub mod plan;
 pub mod status;
 

@@ -19,11 +19,12 @@ use crate::{
         bpffs,
         netlink::{Link, Netlink, Route},
         netns::{self, Netns},
-        programs::{Attached, Candidate, Hook, Programs, Site},
-        sysctl,
+        programs::{Attached, Hook, Programs, Site},
+        sysctl::Sysctls,
         tables::Tables,
     },
     names::{self, Instance},
+    parallel::{self, Width},
 };
 
 /// Everything observed.
@@ -83,32 +84,30 @@ pub struct Router {
     pub neighbours: BTreeMap<Ipv4Addr, Mac>,
 }
 
+impl Observed {
+    /// The mappings in the maps of one environment.
+    pub fn mappings_of(&self, number: u32) -> impl Iterator<Item = (&MappingKey, &Mapping)> {
+        let key = |internal| MappingKey {
+            environment: number,
+            internal,
+        };
+        self.mappings
+            .range(key(Address::UNSPECIFIED)..=key(Address([u8::MAX; 4])))
+    }
+}
+
 /// Observes everything an instance has; `wanted` says which sysctls are of interest.
 pub async fn observe(
     host: &Netns,
     instance: &Instance,
     wanted: &BTreeMap<u32, desired::Environment>,
-    hook: Hook,
+    hook: Option<Hook>,
 ) -> Result<Observed> {
     let netlink = Netlink::open(host)?;
     let links = by_name(netlink.links().await?);
     let addresses = named(netlink.addresses().await?, &links);
     let programs = Programs::open(instance)?;
-    let mut routers = BTreeMap::new();
-    let mut foreign_namespaces = BTreeSet::new();
-    for name in netns::names()? {
-        let Some(number) = instance.environment_of(&name) else {
-            continue;
-        };
-        match router(&name, number, instance, wanted.get(&number), programs.as_ref(), hook).await? {
-            Some(router) => drop(routers.insert(number, router)),
-            None => drop(foreign_namespaces.insert(name)),
-        }
-    }
-    let keys: Vec<&str> = wanted
-        .values()
-        .flat_map(|environment| sysctl_keys(environment, Place::Host))
-        .collect();
+    let programs = programs.as_ref();
     let (mut environments, mut mappings, mut fast) = (BTreeMap::new(), BTreeMap::new(), Fast::default());
     if let Some(tables) = Tables::open(instance)? {
         environments = tables
@@ -123,10 +122,32 @@ pub async fn observe(
             .context("cannot read the mappings")?;
         fast = fast_tables(&tables)?;
     }
-    let attached = match &programs {
-        Some(programs) => attached(host, &netlink, instance, &links, programs, hook, &fast).await?,
+    let attached = match programs {
+        Some(programs) => attached(host, instance, &links, programs, hook, &fast)?,
         None => BTreeMap::new(),
     };
+    let keys: Vec<&str> = wanted
+        .values()
+        .flat_map(|environment| sysctl_keys(environment, Place::Host))
+        .collect();
+    let (mut routers, mut foreign_namespaces) = (BTreeMap::new(), BTreeSet::new());
+    let names = netns::names()?.into_iter();
+    let names = names.filter_map(|name| Some((instance.environment_of(&name)?, name)));
+    let found = parallel::each(
+        Width::Working,
+        names.collect(),
+        || (),
+        async |(), (number, name)| {
+            let router = router(&name, number, instance, wanted.get(&number), programs, hook).await;
+            (number, name, router)
+        },
+    )?;
+    for (number, name, router) in found {
+        match router? {
+            Some(router) => drop(routers.insert(number, router)),
+            None => drop(foreign_namespaces.insert(name)),
+        }
+    }
     Ok(Observed {
         links,
         addresses,
@@ -155,20 +176,19 @@ fn fast_tables(tables: &Tables) -> Result<Fast> {
 }
 
 /// What is attached to the host's links that could have programs.
-async fn attached(
+fn attached(
     host: &Netns,
-    netlink: &Netlink,
     instance: &Instance,
     links: &BTreeMap<String, Link>,
     programs: &Programs,
-    hook: Hook,
+    hook: Option<Hook>,
     fast: &Fast,
 ) -> Result<BTreeMap<(Site, String), Attached>> {
-    let bridges: BTreeMap<u32, u32> = links
+    let bridges: BTreeSet<u32> = links
         .values()
         .filter_map(|link| Some((link.index, link.owner(instance)?, link)))
         .filter(|(_, number, link)| link.name == names::bridge(*number))
-        .map(|(index, number, _)| (index, number))
+        .map(|(index, ..)| index)
         .collect();
     let sites = |link: &Link| -> &'static [Site] {
         let owner = link.owner(instance);
@@ -179,37 +199,33 @@ async fn attached(
             &[Site::RouterPort]
         } else if is(Site::GatewayPort) {
             &[Site::GatewayPort]
-        } else if owner.is_some()
-            || link.master.is_some_and(|master| bridges.contains_key(&master))
-            || fast.ports.contains_key(&link.index)
-        {
+        } else if owner.is_some() {
             &[Site::GuestPort]
+        } else if link.master.is_some_and(|master| bridges.contains(&master)) || fast.ports.contains_key(&link.index) {
+            &[Site::ForeignPort]
         } else if fast.uplink.is_some_and(|uplink| uplink.interface == link.index) {
             &[Site::Uplink, Site::UplinkDriver]
         } else {
             &[]
         }
     };
-    let mut candidates = Vec::new();
-    for link in links.values() {
-        let sites = sites(link);
-        if sites.is_empty() {
-            continue;
-        }
-        let filters = netlink.filters(link.index).await?;
-        candidates.extend(sites.iter().map(|&site| Candidate {
-            site,
-            link: &link.name,
-            filters: filters.clone(),
-            xdp: link.xdp,
-        }));
-    }
-    let attached = programs.attached(host, hook, &candidates)?;
-    Ok(candidates
-        .into_iter()
-        .map(|candidate| (candidate.site, candidate.link.to_owned()))
-        .zip(attached)
-        .collect())
+    let candidates = links
+        .values()
+        .flat_map(|link| sites(link).iter().map(move |&site| (site, link)));
+    let found = parallel::each(
+        Width::Working,
+        candidates.collect(),
+        || None,
+        async |netlink: &mut Option<Netlink>, (site, link)| {
+            if netlink.is_none() {
+                *netlink = Some(Netlink::open(host)?);
+            }
+            let netlink = netlink.as_ref().context("just opened")?;
+            let attached = programs.attached(host, netlink, site, link, hook).await?;
+            anyhow::Ok(((site, link.name.clone()), attached))
+        },
+    )?;
+    found.into_iter().collect()
 }
 
 /// Looks into a namespace; `None` when it does not carry the instance's mark.
@@ -219,7 +235,7 @@ async fn router(
     instance: &Instance,
     wanted: Option<&desired::Environment>,
     programs: Option<&Programs>,
-    hook: Hook,
+    hook: Option<Hook>,
 ) -> Result<Option<Router>> {
     let netns = Netns::open(name)?;
     let netlink = Netlink::open(&netns)?;
@@ -245,14 +261,9 @@ async fn router(
         .collect();
     let attached = match (programs, links.get(&names::gateway(number))) {
         (Some(programs), Some(gateway)) => {
-            let candidate = Candidate {
-                site: Site::Gateway,
-                link: &gateway.name,
-                filters: netlink.filters(gateway.index).await?,
-                xdp: None,
-            };
-            let attached = programs.attached(&netns, hook, &[candidate])?;
-            attached.first().copied().unwrap_or(Attached::Other)
+            programs
+                .attached(&netns, &netlink, Site::Gateway, gateway, hook)
+                .await?
         }
         _ => Attached::Other,
     };
@@ -276,15 +287,10 @@ fn by_name(links: Vec<Link>) -> BTreeMap<String, Link> {
 }
 
 fn named(addresses: Vec<(u32, Ipv4Net)>, links: &BTreeMap<String, Link>) -> Vec<(String, Ipv4Net)> {
-    let name = |index| {
-        links
-            .values()
-            .find(|link| link.index == index)
-            .map(|link| link.name.clone())
-    };
+    let names: BTreeMap<u32, &String> = links.values().map(|link| (link.index, &link.name)).collect();
     addresses
         .into_iter()
-        .filter_map(|(index, address)| Some((name(index)?, address)))
+        .filter_map(|(index, address)| Some(((*names.get(&index)?).clone(), address)))
         .collect()
 }
 
@@ -297,10 +303,10 @@ fn sysctl_keys(environment: &desired::Environment, place: Place) -> impl Iterato
 }
 
 fn sysctls(netns: &Netns, keys: &[&str]) -> Result<BTreeMap<String, String>> {
-    let values = sysctl::read(netns, keys)?;
-    Ok(keys
-        .iter()
-        .zip(values)
-        .filter_map(|(key, value)| Some(((*key).to_owned(), value?)))
-        .collect())
+    // Opening them takes a while when there are many namespaces.
+    if keys.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let values = Sysctls::open(netns)?.read(keys)?.into_iter();
+    Ok(values.map(|(key, value)| (key.to_owned(), value)).collect())
 }

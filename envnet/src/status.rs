@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::{
     config::Config,
     desired,
+    inventory::Inventory,
     kernel::{
         programs::{Attached, Site},
         tables::Tables,
@@ -114,19 +115,16 @@ impl Status {
         };
         let drops = drops(&tables)?;
         let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).context("cannot read the clock")?);
+        let inventory = Inventory::new(observed, instance);
+        let mut dropped: BTreeMap<(Option<u32>, Option<Ipv4Addr>), u64> = BTreeMap::new();
+        for drop in &drops {
+            *dropped.entry((drop.environment, drop.internal)).or_default() += drop.packets;
+        }
         let mut environments = Vec::new();
         for entry in observed.environments.values() {
             let number = entry.number;
             let mut guests = Vec::new();
-            let first = MappingKey {
-                environment: number,
-                internal: Address::UNSPECIFIED,
-            };
-            let last = MappingKey {
-                environment: number,
-                internal: Address([255; 4]),
-            };
-            for (&key, mapping) in observed.mappings.range(first..=last) {
+            for (&key, mapping) in observed.mappings_of(number) {
                 let counters = counters(&tables, key)?;
                 let internal = Ipv4Addr::from(key.internal);
                 let host = u32::from(internal) & !u32::from(Ipv4Addr::from(entry.mask));
@@ -138,7 +136,7 @@ impl Status {
                     .get(&mapping.external)
                     .map(|endpoint| endpoint.location);
                 let location = location.filter(|location| location.mac.is_set());
-                let port = location.and_then(|location| link_name(observed, location.interface));
+                let port = location.and_then(|location| link_name(&inventory, location.interface));
                 let neighbours = observed.routers.get(&number).map(|router| &router.neighbours);
                 let neighbour = neighbours.and_then(|known| known.get(&internal)).copied();
                 let seen = Duration::from_nanos(counters.last_seen);
@@ -156,18 +154,14 @@ impl Status {
                     packets_out: counters.packets_out,
                     bytes_out: counters.bytes_out,
                     last_seen: (counters.last_seen > 0).then(|| now.saturating_sub(seen).as_secs_f64()),
-                    dropped: drops
-                        .iter()
-                        .filter(|drop| drop.environment == Some(number) && drop.internal == Some(internal))
-                        .map(|drop| drop.packets)
-                        .sum(),
+                    dropped: dropped.get(&(Some(number), Some(internal))).copied().unwrap_or(0),
                 });
             }
             let (namespace, bridge) = (instance.router_namespace(number), names::bridge(number));
             let router = observed.routers.get(&number).map(|router| router.attached);
             let on_bridge = observed.attached.get(&(Site::Bridge, bridge.clone())).copied();
             let exclusive = [router, on_bridge] == [Some(Attached::Current); 2];
-            let ports = ports(observed, &bridge, number, instance);
+            let ports = ports(&inventory, number);
             environments.push(EnvironmentStatus {
                 intact: exclusive && ports.iter().all(|(_, attached)| *attached != Attached::Other),
                 new_ports: ports
@@ -182,19 +176,19 @@ impl Status {
             });
         }
         Ok(Self {
-            uplink: Some(uplink(observed, config)),
+            uplink: Some(uplink(&inventory, config)),
             environments,
             drops,
         })
     }
 }
 
-fn link_name(observed: &Observed, index: u32) -> Option<String> {
-    let mut links = observed.links.values();
-    links.find(|link| link.index == index).map(|link| link.name.clone())
+fn link_name(inventory: &Inventory<'_>, index: u32) -> Option<String> {
+    inventory.link_at(index).map(|link| link.name.clone())
 }
 
-fn uplink(observed: &Observed, config: Option<&Config>) -> UplinkStatus {
+fn uplink(inventory: &Inventory<'_>, config: Option<&Config>) -> UplinkStatus {
+    let observed = inventory.observed;
     let uplink = observed.fast.uplink;
     let runs = |wanted: Site| {
         let mut attached = observed.attached.iter();
@@ -208,24 +202,24 @@ fn uplink(observed: &Observed, config: Option<&Config>) -> UplinkStatus {
         "off"
     };
     UplinkStatus {
-        interface: uplink.and_then(|uplink| link_name(observed, uplink.interface)),
+        interface: uplink.and_then(|uplink| link_name(inventory, uplink.interface)),
         fast_path,
         reason: config.map(desired::reason),
     }
 }
 
 /// The ports of an environment's bridge that guests may be behind, with what is attached to them.
-fn ports(observed: &Observed, bridge: &str, number: u32, instance: &Instance) -> Vec<(String, Attached)> {
-    let index = observed.links.get(bridge).map(|link| link.index);
-    let ports = observed.links.values();
-    ports
-        .filter(|link| link.master.is_some() && link.master == index)
-        .filter(|link| Site::RouterPort.link(number).as_ref() != Some(&link.name))
+fn ports(inventory: &Inventory<'_>, number: u32) -> Vec<(String, Attached)> {
+    let own = inventory.instance;
+    let router_port = names::router_port(number);
+    inventory
+        .ports_of(number)
+        .filter(|link| link.name != router_port)
         // A port of another environment is none of this bridge's, whatever it is plugged into.
-        .filter(|link| link.owner(instance).is_none_or(|owner| owner == number))
+        .filter(|link| link.owner(own).is_none_or(|owner| owner == number))
         .map(|link| {
-            let key = (Site::GuestPort, link.name.clone());
-            let attached = observed.attached.get(&key).copied();
+            let site = link.owner(own).map_or(Site::ForeignPort, |_| Site::GuestPort);
+            let attached = inventory.observed.attached.get(&(site, link.name.clone())).copied();
             (link.name.clone(), attached.unwrap_or(Attached::Nothing))
         })
         .collect()

@@ -13,9 +13,7 @@ pub(super) async fn run(cli: &Cli) -> Result<()> {
     let (wanted, observed) = session.survey(&config).await?;
     let changes = plan::attach(&wanted, &observed, &session.instance)?;
     if !changes.is_empty() {
-        Applier::new(&session.host, &session.instance, session.hook)?
-            .apply_all(&changes)
-            .await?;
+        Applier::new(&session.host, &session.instance, session.hook).apply_all(&changes)?;
     }
     let environments = count(wanted.environments.len(), "environment");
     if cli.json {

@@ -11,9 +11,7 @@ pub(super) async fn run(cli: &Cli) -> Result<()> {
     let _lock = Lock::take()?;
     let observed = session.observe().await?;
     let changes = plan::detach(&observed, &session.instance);
-    Applier::new(&session.host, &session.instance, session.hook)?
-        .apply_through(&changes)
-        .await?;
+    Applier::new(&session.host, &session.instance, session.hook).apply_through(&changes)?;
     if cli.json {
         println!("{}", json!({ "changes": changes.len() }));
     } else if changes.is_empty() {

@@ -18,7 +18,8 @@ use crate::{
 pub(super) struct Session {
     pub(super) instance: Instance,
     pub(super) host: Netns,
-    pub(super) hook: Hook,
+    /// How programs are attached, if it is said.
+    pub(super) hook: Option<Hook>,
 }
 
 impl Session {
@@ -34,7 +35,7 @@ impl Session {
         Ok(Self {
             instance,
             host,
-            hook: cli.hook.unwrap_or_else(Hook::best),
+            hook: cli.hook,
         })
     }
 
@@ -42,23 +43,16 @@ impl Session {
     pub(super) async fn survey(&self, config: &Config) -> Result<(Wanted, Observed)> {
         let netlink = Netlink::open(&self.host)?;
         let links = netlink.links().await?;
-        let own = |index: u32| {
-            links
-                .iter()
-                .any(|link| link.index == index && link.owner(&self.instance).is_some())
-        };
-        let name = |index: u32| {
-            links
-                .iter()
-                .find(|link| link.index == index)
-                .map(|link| link.name.clone())
-        };
+        let foreign: BTreeMap<u32, &str> = links
+            .iter()
+            .filter(|link| link.owner(&self.instance).is_none())
+            .map(|link| (link.index, link.name.as_str()))
+            .collect();
         let addresses: Vec<_> = netlink
             .addresses()
             .await?
             .into_iter()
-            .filter(|(index, _)| !own(*index))
-            .filter_map(|(index, address)| Some((name(index)?, address)))
+            .filter_map(|(index, address)| Some(((*foreign.get(&index)?).to_owned(), address)))
             .collect();
         let facts = host::check(config, &links, &addresses)?;
         let wanted = desired::wanted(config, &self.instance, &facts);

@@ -72,7 +72,7 @@ impl Fast {
         let like = self.ports.first()?;
         Some(Port {
             link: link.to_owned(),
-            site: Site::GuestPort,
+            site: Site::ForeignPort,
             internal: Address::UNSPECIFIED,
             ..like.clone()
         })

@@ -12,7 +12,7 @@ use ipnet::Ipv4Net;
 
 pub use self::acceleration::{Fast, Port, Uplink, reason};
 use crate::{
-    config::{Config, UplinkMode},
+    config::{Accelerate, Config, UplinkMode},
     names::{self, Instance, MacRole},
 };
 
@@ -92,6 +92,8 @@ pub struct Link {
     /// Which link-local groups (01:80:c2:00:00:0X, a bit each) it forwards as a port. Frames to the others go to the host
     /// on the port itself, past the bridge.
     pub group_forwarding: u16,
+    /// Whether it will have programs: what holds them is made with it.
+    pub programs: bool,
 }
 
 /// All link-local groups but 01:80:c2:00:00:01, which are pause frames: no bridge forwards those, nor hands them on.
@@ -216,8 +218,14 @@ fn environment(config: &Config, instance: &Instance, host: &HostFacts, number: u
 
 fn links(config: &Config, host: &HostFacts, number: u32, mac: impl Fn(MacRole) -> Mac) -> Vec<Link> {
     let bridge = names::bridge(number);
+    let accelerated = config.uplink.accelerate != Accelerate::Off;
     let link = |place, name, kind, mac, master: Option<String>| Link {
         place,
+        programs: match kind {
+            LinkKind::Bridge | LinkKind::Macvlan { .. } => true,
+            LinkKind::Veth { .. } | LinkKind::Tap { .. } => accelerated,
+            LinkKind::VethPeer => false,
+        },
         name,
         kind,
         mac,

@@ -1,21 +1,23 @@
-//! Network namespaces: threads that enter them, names under `/run/netns` as `ip netns` keeps them.
+//! Network namespaces: entering them, names under `/run/netns` as `ip netns` keeps them.
 //!
-//! Only the network namespace is ever entered, and only by threads that end with the closure they run, so that mounts
-//! stay visible and no other code of the process is moved by accident.
+//! Only the network namespace is ever entered, so that mounts stay visible, and only for the time of a closure that does
+//! not wait for anything, so that no other code of the process is moved by accident.
 
 use std::{
+    cell::OnceCell,
     fs::{self, File},
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
     path::{Path, PathBuf},
-    sync::Arc,
-    thread,
+    process,
+    sync::{Arc, OnceLock},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::{
     fcntl::{Flock, FlockArg},
     mount::{MntFlags, MsFlags, mount, umount2},
+    net::if_::if_nametoindex,
     sched::{CloneFlags, setns, unshare},
     sys::statfs::{NSFS_MAGIC, statfs},
 };
@@ -54,29 +56,36 @@ impl Netns {
 
     /// A new namespace without a name; it goes when its last handle does.
     pub fn create() -> Result<Self> {
-        thread::scope(|scope| {
-            let thread = scope.spawn(|| -> Result<Self> {
-                unshare(CloneFlags::CLONE_NEWNET).context("cannot create a network namespace")?;
-                Self::current()
-            });
-            join(thread)
-        })
+        let _home = Home::leave()?;
+        unshare(CloneFlags::CLONE_NEWNET).context("cannot create a network namespace")?;
+        Self::current()
     }
 
-    /// Runs `work` in a thread that has entered this namespace.
-    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
-        thread::scope(|scope| {
-            let thread = scope.spawn(|| -> Result<T> {
-                setns(&*self.0, CloneFlags::CLONE_NEWNET).context("cannot enter a network namespace")?;
-                Ok(work())
-            });
-            join(thread)
-        })
+    /// Runs `work` while the calling thread is in this namespace. What is run does not do so again.
+    pub fn run<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
+        let _home = Home::leave()?;
+        setns(&*self.0, CloneFlags::CLONE_NEWNET).context("cannot enter a network namespace")?;
+        Ok(work())
+    }
+
+    /// The index of the interface of that name, if there is one. Without waiting for others that change links, as a
+    /// request by netlink would.
+    pub fn index(&self, link: &str) -> Result<Option<u32>> {
+        match self.run(|| if_nametoindex(link))? {
+            Ok(index) => Ok(Some(index)),
+            Err(nix::Error::ENODEV) => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot look up link {link}")),
+        }
     }
 
     /// Gives the namespace a name, under which it outlives its handles.
     pub fn bind(&self, name: &str) -> Result<()> {
-        prepare_directory().context("cannot prepare /run/netns")?;
+        static PREPARED: OnceLock<()> = OnceLock::new();
+        // The kernel would go through all the names every time.
+        if PREPARED.get().is_none() {
+            prepare_directory().context("cannot prepare /run/netns")?;
+            PREPARED.get_or_init(|| ());
+        }
         let path = path_of(name);
         if path.exists() && !is_namespace(&path) {
             fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
@@ -108,8 +117,34 @@ impl AsFd for Netns {
     }
 }
 
-fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+thread_local! {
+    /// The namespace a thread is in when it is not in another one for a while.
+    static HOME: OnceCell<Netns> = const { OnceCell::new() };
+}
+
+/// Goes back to where the thread came from when this is dropped.
+struct Home(Netns);
+
+impl Home {
+    fn leave() -> Result<Self> {
+        HOME.with(|home| {
+            if let Some(home) = home.get() {
+                return Ok(Self(home.clone()));
+            }
+            let current = Netns::current()?;
+            Ok(Self(home.get_or_init(|| current).clone()))
+        })
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if let Err(error) = setns(&*self.0.0, CloneFlags::CLONE_NEWNET) {
+            // Nothing may go on in the wrong namespace.
+            log::error!("cannot return to the host's network namespace: {error}");
+            process::abort();
+        }
+    }
 }
 
 /// Takes the name away. The namespace goes with its last process and handle. No error when there is no such name.
@@ -139,6 +174,12 @@ pub fn names() -> Result<Vec<String>> {
         }
     }
     Ok(names)
+}
+
+/// Whether there is a namespace of that name.
+#[must_use]
+pub fn exists(name: &str) -> bool {
+    is_namespace(&path_of(name))
 }
 
 /// Whether a name has a namespace behind it. A plain file is what a crash between creating the file and mounting the

@@ -1,6 +1,9 @@
 //! The pinned maps, typed: what the loader tells the programs, and what they tell it.
 
-use std::path::PathBuf;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use anyhow::{Context, Result};
 use aya::maps::{Array, DevMapHash, HashMap, Map, MapData, PerCpuHashMap};
@@ -76,20 +79,12 @@ impl Tables {
     }
 
     /// Adds an environment or changes one.
-    pub fn insert_environment(&mut self, index: u32, new: Environment) -> Result<()> {
-        self.forget_gateways(new.number, Some(new.mac.into()))?;
+    pub fn insert_environment(&mut self, index: u32, new: Environment, old: Option<Environment>) -> Result<()> {
+        if let Some(old) = old.filter(|old| old.mac != new.mac) {
+            absent_is_fine(self.gateways.remove(&GatewayKey::from(old.mac)))?;
+        }
         self.gateways.insert(GatewayKey::from(new.mac), new.number, 0)?;
         Ok(self.environments.insert(index, new, 0)?)
-    }
-
-    fn forget_gateways(&mut self, number: u32, but: Option<GatewayKey>) -> Result<()> {
-        let keys: Vec<_> = self
-            .gateways
-            .iter()
-            .filter(|entry| !matches!(entry, Ok((key, value)) if *value != number || Some(*key) == but))
-            .collect::<Result<_, _>>()?;
-        keys.iter()
-            .try_for_each(|(key, _)| absent_is_fine(self.gateways.remove(key)))
     }
 
     /// Adds a port or changes one. The interface must be one of the host's; `is_tap` says whether it is one that XDP
@@ -135,20 +130,26 @@ impl Tables {
         })
     }
 
-    /// Removes an environment with all it has in the maps.
-    pub fn remove_environment(&mut self, index: u32, number: u32) -> Result<()> {
-        absent_is_fine(self.environments.remove(&index))?;
+    /// Removes environments, by interface index and number, with all they have in the maps.
+    pub fn remove_environments(&mut self, environments: &BTreeMap<u32, u32>) -> Result<()> {
+        let numbers: BTreeSet<u32> = environments.values().copied().collect();
+        for index in environments.keys() {
+            absent_is_fine(self.environments.remove(index))?;
+        }
         let keys: Vec<MappingKey> = self.mappings.keys().collect::<Result<_, _>>()?;
-        for key in keys.iter().filter(|key| key.environment == number) {
+        for key in keys.iter().filter(|key| numbers.contains(&key.environment)) {
             absent_is_fine(self.mappings.remove(key))?;
             absent_is_fine(self.counters.remove(key))?;
         }
-        self.forget_gateways(number, None)?;
+        let gateways: Vec<(GatewayKey, u32)> = self.gateways.iter().collect::<Result<_, _>>()?;
+        for (key, _) in gateways.iter().filter(|(_, number)| numbers.contains(number)) {
+            absent_is_fine(self.gateways.remove(key))?;
+        }
         let stations: Vec<StationKey> = self.stations.keys().collect::<Result<_, _>>()?;
-        for station in stations.iter().filter(|station| station.environment == number) {
+        for station in stations.iter().filter(|station| numbers.contains(&station.environment)) {
             absent_is_fine(self.stations.remove(station))?;
         }
-        self.remove_drops(|drop| drop.environment == number)
+        self.remove_drops(|drop| numbers.contains(&drop.environment))
     }
 
     fn remove_drops(&mut self, which: impl Fn(&DropKey) -> bool) -> Result<()> {

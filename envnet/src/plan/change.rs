@@ -1,6 +1,6 @@
 //! One change of the kernel's state: a value that can be shown, applied and undone.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use envnet_common::{
     Address, Mac,
@@ -16,10 +16,28 @@ use crate::{
 /// A change, for an environment or for all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
+    /// When it is done.
+    pub phase: Phase,
     /// The environment it belongs to; none for what all share.
     pub environment: Option<u32>,
     /// What is done.
     pub action: Action,
+}
+
+/// When a change is done. What stands together and has the same phase but different environments does not depend on each
+/// other; otherwise a change waits for those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The links are made.
+    Links,
+    /// The rest of the environments is made.
+    Rest,
+    /// Traffic with the outside ends.
+    Close,
+    /// What is left is let go of.
+    Forget,
+    /// Something that all environments share.
+    Shared,
 }
 
 /// What can be done.
@@ -53,6 +71,8 @@ pub enum Action {
         /// Its name.
         name: String,
     },
+    /// Delete links of the host, all at once.
+    DeleteLinks(Vec<OwnLink>),
     /// Change one attribute of a link.
     SetLink {
         /// Where.
@@ -80,11 +100,8 @@ pub enum Action {
         /// The present entry.
         old: Option<maps::Environment>,
     },
-    /// Remove what the maps hold of the environment.
-    RemoveEnvironment {
-        /// Interface index of `gwE`.
-        index: u32,
-    },
+    /// Remove what the maps hold of environments, by the interface indices of their `gwE`.
+    RemoveEnvironments(BTreeMap<u32, u32>),
     /// Add a mapping or change it.
     InsertMapping {
         /// Which.
@@ -165,6 +182,15 @@ pub enum Action {
     DeleteRoute(Route),
 }
 
+/// A link of the host and the environment it was made for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnLink {
+    /// The environment.
+    pub environment: u32,
+    /// Its name.
+    pub name: String,
+}
+
 /// An attribute of a link with its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attribute {
@@ -178,6 +204,8 @@ pub enum Attribute {
     Up(bool),
     /// The ifalias.
     Alias(String),
+    /// The link group.
+    Group(u32),
     /// Which link-local groups the port of a bridge forwards; the others it hands to the host.
     GroupForwarding(u16),
     /// User and group that may open a tap.
@@ -208,7 +236,9 @@ impl Change {
                 },
                 old: Some(sysctl.value.clone()),
             },
-            Action::InsertEnvironment { index, old: None, .. } => Action::RemoveEnvironment { index: *index },
+            Action::InsertEnvironment { index, new, old: None } => {
+                Action::RemoveEnvironments(BTreeMap::from([(*index, new.number)]))
+            }
             Action::InsertEnvironment {
                 index,
                 new,
@@ -275,11 +305,13 @@ impl Change {
             | Action::RemovePins
             | Action::DeleteNamespace { .. }
             | Action::DeleteLink { .. }
-            | Action::RemoveEnvironment { .. }
+            | Action::DeleteLinks(_)
+            | Action::RemoveEnvironments(_)
             | Action::RemoveMappings(_)
             | Action::DetachPrograms { .. } => return None,
         };
         Some(Self {
+            phase: self.phase,
             environment: self.environment,
             action,
         })
@@ -308,6 +340,10 @@ impl fmt::Display for Change {
                     .map_or(Ok(()), |master| write!(f, ", port of {master}"))
             }
             Action::DeleteLink { place, name } => write!(f, "- link {}", Located(*place, name)),
+            Action::DeleteLinks(links) => {
+                f.write_str("- link")?;
+                links.iter().try_for_each(|link| write!(f, " {}", link.name))
+            }
             Action::SetLink { place, name, new, old } => {
                 let name = Located(*place, name);
                 match new {
@@ -333,8 +369,9 @@ impl fmt::Display for Change {
                     new.number
                 )
             }
-            Action::RemoveEnvironment { .. } => {
-                write!(f, "- environment {} in the maps", self.environment.unwrap_or(0))
+            Action::RemoveEnvironments(environments) => {
+                f.write_str("- in the maps environment")?;
+                environments.values().try_for_each(|number| write!(f, " {number}"))
             }
             Action::InsertMapping { key, new, old } => {
                 let mark = if old.is_some() { '~' } else { '+' };
@@ -405,6 +442,7 @@ impl fmt::Display for Attribute {
             Self::Master(None) => f.write_str("port of nothing"),
             Self::Up(true) => f.write_str("up"),
             Self::Up(false) => f.write_str("down"),
+            Self::Group(group) => write!(f, "group {group}"),
             Self::GroupForwarding(mask) => write!(f, "group_fwd_mask {mask:#x}"),
             Self::Alias(alias) => write!(f, "alias `{alias}`"),
             Self::Owner(user, group) => write!(f, "{} and {}", id("user", user), id("group", group)),

@@ -7,14 +7,11 @@ use envnet_common::{
     maps::{Endpoint, Location},
 };
 
-use super::{Action, Change, make::EnvironmentPlan};
+use super::{Action, Change, Phase, make::EnvironmentPlan};
 use crate::{
     desired::{Place, Port, Uplink, Wanted},
-    kernel::{
-        netlink,
-        programs::{Attached, Site},
-    },
-    names::{self, Instance},
+    kernel::programs::{Attached, Site},
+    names,
     observe::Observed,
 };
 
@@ -52,23 +49,23 @@ impl EnvironmentPlan<'_> {
             (!self.made.contains(&(Place::Host, name))).then_some(link.index)
         };
         let kept: BTreeSet<u32> = ports.iter().filter_map(|port| index(&port.link)).collect();
-        let present = self.observed.fast.ports.iter();
+        let present = self.inventory.entries_of(wanted.number).iter();
         let surplus: Vec<u32> = present
-            .filter(|(index, port)| port.environment.number == wanted.number && !kept.contains(index))
+            .filter(|index| !kept.contains(index))
             // One that is in another environment's bridge by now is that one's to change.
-            .filter(|(index, _)| home(self.observed, **index, self.instance).is_none_or(|home| home == wanted.number))
-            .map(|(index, _)| *index)
+            .filter(|index| self.inventory.home(**index).is_none_or(|home| home == wanted.number))
+            .copied()
             .collect();
-        let mut actions: Vec<_> = on_ports_of(self.observed, wanted.number, self.instance)
-            .filter(|(_, link)| !self.made.contains(&(Place::Host, link.as_str())))
-            .filter(|(_, link)| !ports.iter().any(|port| port.link == *link))
-            .filter(|(_, link)| {
-                self.observed
-                    .links
-                    .get(link)
-                    .is_some_and(|link| link.owner(self.instance).is_none())
-            })
-            .map(|(site, link)| detach(site, &link))
+        let own = |name: &str| {
+            let link = self.observed.links.get(name);
+            link.is_none_or(|link| link.owner(self.instance).is_some())
+        };
+        let mut actions: Vec<_> = self
+            .inventory
+            .accelerated(wanted.number)
+            .filter(|(link, _)| !self.made.contains(&(Place::Host, *link)))
+            .filter(|(link, _)| !ports.iter().any(|port| port.link == *link) && !own(link))
+            .map(|(link, site)| detach(site, link))
             .collect();
         if !surplus.is_empty() {
             actions.push(Action::RemovePorts(surplus));
@@ -105,13 +102,16 @@ impl EnvironmentPlan<'_> {
 
     fn foreign_ports(&self) -> Vec<Port> {
         let bridge = names::bridge(self.wanted.number);
-        let index = self.observed.links.get(&bridge).map(|link| link.index);
-        let (Some(index), Some(fast)) = (index, &self.wanted.fast) else {
+        let Some(fast) = self
+            .wanted
+            .fast
+            .as_ref()
+            .filter(|_| !self.made.contains(&(Place::Host, bridge.as_str())))
+        else {
             return Vec::new();
         };
-        let links = self.observed.links.values();
-        links
-            .filter(|link| link.master == Some(index) && !self.made.contains(&(Place::Host, bridge.as_str())))
+        self.inventory
+            .ports_of(self.wanted.number)
             .filter(|link| !self.wanted.links.iter().any(|wanted| wanted.name == link.name))
             .filter(|link| link.owner(self.instance).is_none())
             .filter_map(|link| fast.foreign_port(&link.name))
@@ -120,48 +120,16 @@ impl EnvironmentPlan<'_> {
 
     /// Takes the fast path's programs from the environment's links.
     fn without_programs(&mut self) {
-        let number = self.wanted.number;
-        let surplus: Vec<_> = on_ports_of(self.observed, number, self.instance)
-            .filter(|(_, link)| !self.made.contains(&(Place::Host, link.as_str())))
-            .map(|(site, link)| detach(site, &link))
+        let surplus: Vec<_> = self
+            .inventory
+            .accelerated(self.wanted.number)
+            .filter(|(link, _)| !self.made.contains(&(Place::Host, *link)))
+            .map(|(link, site)| detach(site, link))
             .collect();
         for action in surplus {
             self.push(action);
         }
     }
-}
-
-/// The environment a link of the host is part of: as envnet's own link, as a port of its bridge, or as what was one when
-/// the fast path was told.
-fn home(observed: &Observed, index: u32, instance: &Instance) -> Option<u32> {
-    let mut links = observed.links.values();
-    let link = links.find(|link| link.index == index)?;
-    let own = |link: &netlink::Link| link.owner(instance);
-    own(link)
-        .or_else(|| {
-            let mut links = observed.links.values();
-            links.find(|bridge| Some(bridge.index) == link.master).and_then(own)
-        })
-        .or_else(|| observed.fast.ports.get(&index).map(|port| port.environment.number))
-}
-
-/// The links of an environment's bridge that programs of the fast path are on.
-pub(super) fn on_ports_of<'a>(
-    observed: &'a Observed,
-    number: u32,
-    instance: &'a Instance,
-) -> impl Iterator<Item = (Site, String)> + 'a {
-    observed
-        .attached
-        .iter()
-        .filter(|((site, _), attached)| {
-            matches!(site, Site::RouterPort | Site::GuestPort | Site::GatewayPort) && **attached != Attached::Nothing
-        })
-        .filter(move |((_, name), _)| {
-            let link = observed.links.get(name);
-            link.is_some_and(|link| home(observed, link.index, instance) == Some(number))
-        })
-        .map(|((site, name), _)| (*site, name.clone()))
 }
 
 pub(super) fn detach(site: Site, link: &str) -> Action {
@@ -236,6 +204,7 @@ pub(super) fn shared(actions: Vec<Action>) -> Vec<Change> {
     actions
         .into_iter()
         .map(|action| Change {
+            phase: Phase::Shared,
             environment: None,
             action,
         })

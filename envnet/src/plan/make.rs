@@ -4,55 +4,67 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
 
-use super::{Action, Attribute, Change, Conflict};
+use super::{Action, Attribute, Change, Conflict, Phase};
 use crate::{
     desired::{self, Environment, Link, LinkKind, Place},
+    inventory::Inventory,
     kernel::{
         netlink::{self, Kind},
         programs::{Attached, Site},
     },
-    names::{self, Instance},
+    names::{self, Instance, LINK_GROUP, REMOVAL_GROUP},
     observe::{Observed, Router},
 };
 
 /// The plan for one environment, as it grows.
 pub(super) struct EnvironmentPlan<'a> {
     pub(super) wanted: &'a Environment,
+    pub(super) inventory: &'a Inventory<'a>,
     pub(super) observed: &'a Observed,
     router: Option<&'a Router>,
     pub(super) instance: &'a Instance,
     /// Links of the router that this plan makes anew, by name: what the kernel has under the name goes away with it.
     pub(super) made: BTreeSet<(Place, &'a str)>,
+    phase: Phase,
     changes: Vec<Change>,
 }
 
-/// Plans everything one environment needs.
-pub(super) fn make(wanted: &Environment, observed: &Observed, instance: &Instance) -> Result<Vec<Change>, Conflict> {
-    let mut plan = EnvironmentPlan::new(wanted, observed, instance);
-    plan.make()?;
-    Ok(plan.changes)
+/// Plans everything one environment needs: its links, and then the rest.
+pub(super) fn make(wanted: &Environment, inventory: &Inventory<'_>) -> Result<(Vec<Change>, Vec<Change>), Conflict> {
+    let mut plan = EnvironmentPlan::new(wanted, inventory);
+    plan.links()?;
+    let links = std::mem::take(&mut plan.changes);
+    plan.rest();
+    Ok((links, plan.changes))
 }
 
 impl<'a> EnvironmentPlan<'a> {
-    fn new(wanted: &'a Environment, observed: &'a Observed, instance: &'a Instance) -> Self {
-        let router = observed.routers.get(&wanted.number);
+    fn new(wanted: &'a Environment, inventory: &'a Inventory<'a>) -> Self {
+        let observed = inventory.observed;
         Self {
             wanted,
+            inventory,
             observed,
-            router,
-            instance,
+            router: observed.routers.get(&wanted.number),
+            instance: inventory.instance,
             made: BTreeSet::new(),
+            phase: Phase::Links,
             changes: Vec::new(),
         }
     }
 
-    fn make(&mut self) -> Result<(), Conflict> {
+    fn links(&mut self) -> Result<(), Conflict> {
         self.namespace()?;
         self.sysctls(|_, link| link.is_none());
         self.surplus_in_router();
         for link in &self.wanted.links {
             self.link(link)?;
         }
+        Ok(())
+    }
+
+    fn rest(&mut self) {
+        self.phase = Phase::Rest;
         self.sysctls(|_, link| link.is_some());
         self.maps();
         self.endpoints();
@@ -63,11 +75,11 @@ impl<'a> EnvironmentPlan<'a> {
         self.up();
         self.new_routes(&kept);
         self.surplus();
-        Ok(())
     }
 
     pub(super) fn push(&mut self, action: Action) {
         self.changes.push(Change {
+            phase: self.phase,
             environment: Some(self.wanted.number),
             action,
         });
@@ -127,8 +139,7 @@ impl<'a> EnvironmentPlan<'a> {
             return Ok(());
         }
         let present = self.present(wanted.place, &wanted.name);
-        let taken = |link: &netlink::Link| link.altnames.contains(&wanted.name);
-        if wanted.place == Place::Host && self.observed.links.values().any(taken) {
+        if wanted.place == Place::Host && self.inventory.is_altname(&wanted.name) {
             return Err(Conflict::Link {
                 name: wanted.name.clone(),
                 environment: self.wanted.number,
@@ -210,6 +221,7 @@ impl<'a> EnvironmentPlan<'a> {
             if new != old {
                 let (place, name) = (wanted.place, wanted.name.clone());
                 self.changes.push(Change {
+                    phase: self.phase,
                     environment: Some(self.wanted.number),
                     action: Action::SetLink { place, name, new, old },
                 });
@@ -219,6 +231,10 @@ impl<'a> EnvironmentPlan<'a> {
             Attribute::Alias(self.instance.alias(self.wanted.number)),
             Attribute::Alias(present.alias.clone()),
         );
+        if present.group == REMOVAL_GROUP {
+            // A crash has left it there; deleting others would take it along.
+            set(Attribute::Group(LINK_GROUP), Attribute::Group(present.group));
+        }
         if let Some(mac) = wanted.mac {
             set(Attribute::Mac(mac), Attribute::Mac(present.mac));
         }
@@ -234,13 +250,8 @@ impl<'a> EnvironmentPlan<'a> {
             set(Attribute::Owner(*user, *group), Attribute::Owner(*old_user, *old_group));
         }
         if wanted.place == Place::Host {
-            let master = present.master.and_then(|index| {
-                self.observed
-                    .links
-                    .values()
-                    .find(|link| link.index == index)
-                    .map(|link| link.name.clone())
-            });
+            let master = present.master.and_then(|index| self.inventory.link_at(index));
+            let master = master.map(|master| master.name.clone());
             // A bridge that is made anew has lost its ports.
             let lost = master
                 .as_deref()
@@ -415,10 +426,9 @@ impl<'a> EnvironmentPlan<'a> {
                 .any(|link| link.place == Place::Host && link.name == name)
         };
         let links: Vec<_> = self
-            .observed
-            .links
-            .values()
-            .filter(|link| link.owner(self.instance) == Some(number) && !wanted(&link.name))
+            .inventory
+            .links_of(number)
+            .filter(|link| !wanted(&link.name))
             .map(|link| Action::DeleteLink {
                 place: Place::Host,
                 name: link.name.clone(),
@@ -429,9 +439,9 @@ impl<'a> EnvironmentPlan<'a> {
         }
         let keys: Vec<_> = self
             .observed
-            .mappings
-            .keys()
-            .filter(|key| key.environment == number && !self.wanted.mappings.contains_key(key))
+            .mappings_of(number)
+            .map(|(key, _)| key)
+            .filter(|key| !self.wanted.mappings.contains_key(key))
             .copied()
             .collect();
         if !keys.is_empty() {

@@ -1,119 +1,127 @@
 //! Taking environments away, whole or in whatever state a crash has left them.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use super::{Action, Change, fast};
+use super::{Action, Change, OwnLink, Phase, fast};
 use crate::{
     desired::{self, Place},
+    inventory::Inventory,
     kernel::programs::Site,
     names::{self, Instance},
     observe::Observed,
 };
 
+/// So many environments lose their links at once: enough to make waiting for the kernel rare, and few enough not to keep
+/// everybody else on the host from changing a link for long.
+const AT_ONCE: usize = 10;
+
 /// Plans the removal of everything the instance has.
 #[must_use]
 pub fn detach(observed: &Observed, instance: &Instance) -> Vec<Change> {
+    let inventory = Inventory::new(observed, instance);
     let mut changes = fast::shared(fast::leave(None, observed));
-    changes.extend(
-        present(observed, instance)
-            .into_iter()
-            .flat_map(|number| remove_environment(number, observed, instance))
-            // The maps go as a whole.
-            .filter(|change| !matches!(change.action, Action::RemoveEnvironment { .. })),
-    );
+    let numbers: Vec<u32> = inventory.environments().into_iter().collect();
+    changes.extend(environments(&numbers, &inventory));
+    // The maps go as a whole.
     if observed.pinned {
-        changes.push(Change {
-            environment: None,
-            action: Action::RemovePins,
-        });
+        changes.extend(fast::shared(vec![Action::RemovePins]));
     }
     changes
 }
 
-/// The environments of which anything at all is there.
-pub(super) fn present(observed: &Observed, instance: &Instance) -> BTreeSet<u32> {
-    let links = observed.links.values().filter_map(|link| link.owner(instance));
-    links
-        .chain(observed.routers.keys().copied())
-        .chain(observed.environments.values().map(|environment| environment.number))
-        .chain(observed.mappings.keys().map(|key| key.environment))
-        .collect()
+/// Plans the removal of environments: the fast path and the gateways first, so that nothing can leave by them any more, and
+/// the programs after the gateways, so that there is no moment at which one is up without them. The namespaces come last,
+/// because the kernel clears them away afterwards by itself and all together.
+pub(super) fn environments(numbers: &[u32], inventory: &Inventory<'_>) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for number in numbers {
+        changes.extend(of(*number, Phase::Close, close(*number, inventory)));
+    }
+    for numbers in numbers.chunks(AT_ONCE) {
+        changes.extend(fast::shared(links(numbers, inventory)));
+    }
+    for number in numbers {
+        changes.extend(of(*number, Phase::Forget, forget(*number, inventory)));
+    }
+    changes
 }
 
-/// Plans the removal of one environment: the fast path and the gateway first, so that nothing can leave by them any more,
-/// and the programs after the gateway, so that there is no moment at which it is up without them.
-#[must_use]
-pub fn remove_environment(number: u32, observed: &Observed, instance: &Instance) -> Vec<Change> {
-    let mut actions = Vec::new();
-    let router = observed.routers.get(&number);
-    let own: BTreeSet<&str> = observed
-        .links
-        .values()
-        .filter(|link| link.owner(instance) == Some(number))
-        .map(|link| link.name.as_str())
+/// Plans to remove what the maps hold of environments.
+pub(super) fn from_maps(numbers: &[u32], observed: &Observed) -> Vec<Change> {
+    let in_maps: BTreeMap<u32, u32> = numbers
+        .iter()
+        .map(|number| (desired::gateway_index(*number), *number))
+        .filter(|(index, number)| {
+            observed.environments.contains_key(index) || observed.mappings_of(*number).next().is_some()
+        })
         .collect();
-    let host = |name: &str| Action::DeleteLink {
-        place: Place::Host,
-        name: name.to_owned(),
-    };
-    let endpoints = observed.fast.endpoints.iter();
-    let external: Vec<_> = endpoints
-        .filter(|(_, endpoint)| endpoint.environment.number == number)
-        .map(|(external, _)| *external)
-        .collect();
-    if !external.is_empty() {
-        actions.push(Action::RemoveEndpoints(external));
+    if in_maps.is_empty() {
+        return Vec::new();
     }
-    let (gateway, port) = (names::gateway(number), names::gateway_port(number));
-    if own.contains(port.as_str()) {
-        actions.push(host(&port));
-    } else if router.is_some_and(|router| router.links.contains_key(&gateway)) {
+    fast::shared(vec![Action::RemoveEnvironments(in_maps)])
+}
+
+fn of(number: u32, phase: Phase, actions: Vec<Action>) -> impl Iterator<Item = Change> {
+    actions.into_iter().map(move |action| Change {
+        phase,
+        environment: Some(number),
+        action,
+    })
+}
+
+/// Ends an environment's traffic with the outside.
+fn close(number: u32, inventory: &Inventory<'_>) -> Vec<Action> {
+    let mut actions = Vec::new();
+    let external = inventory.endpoints_of(number);
+    if !external.is_empty() {
+        actions.push(Action::RemoveEndpoints(external.to_vec()));
+    }
+    let gateway = names::gateway(number);
+    let router = inventory.observed.routers.get(&number);
+    if router.is_some_and(|router| router.links.contains_key(&gateway)) {
         actions.push(Action::DeleteLink {
             place: Place::Router,
-            name: gateway.clone(),
+            name: gateway,
         });
-    }
-    let bridge = names::bridge(number);
-    actions.extend(
-        own.iter()
-            .filter(|name| **name != port && **name != bridge)
-            .map(|name| host(name)),
-    );
-    if own.contains(bridge.as_str()) {
-        actions.push(host(&bridge));
-    }
-    if observed.pinned {
-        let sites = [Site::Gateway, Site::Bridge].map(|site| (site, site.link(number).unwrap_or_default()));
-        let ports = fast::on_ports_of(observed, number, instance);
-        actions.extend(
-            sites
-                .into_iter()
-                .chain(ports)
-                .map(|(site, link)| fast::detach(site, &link)),
-        );
-    }
-    let ports = observed.fast.ports.iter();
-    let indices: Vec<_> = ports
-        .filter(|(_, port)| port.environment.number == number)
-        .map(|(index, _)| *index)
-        .collect();
-    if !indices.is_empty() {
-        actions.push(Action::RemovePorts(indices));
-    }
-    if router.is_some() {
-        actions.push(Action::DeleteNamespace {
-            name: instance.router_namespace(number),
-        });
-    }
-    let index = desired::gateway_index(number);
-    if observed.environments.contains_key(&index) || observed.mappings.keys().any(|key| key.environment == number) {
-        actions.push(Action::RemoveEnvironment { index });
     }
     actions
-        .into_iter()
-        .map(|action| Change {
-            environment: Some(number),
-            action,
+}
+
+fn links(numbers: &[u32], inventory: &Inventory<'_>) -> Vec<Action> {
+    let own = numbers.iter().flat_map(|&environment| {
+        inventory.links_of(environment).map(move |link| OwnLink {
+            environment,
+            name: link.name.clone(),
         })
-        .collect()
+    });
+    let own: Vec<_> = own.collect();
+    if own.is_empty() {
+        Vec::new()
+    } else if inventory.removal_group_is_taken {
+        own.into_iter().map(|link| Action::DeleteLinks(vec![link])).collect()
+    } else {
+        vec![Action::DeleteLinks(own)]
+    }
+}
+
+/// Lets go of what is left when the links of the host are gone.
+fn forget(number: u32, inventory: &Inventory<'_>) -> Vec<Action> {
+    let observed = inventory.observed;
+    let mut actions = Vec::new();
+    if observed.pinned {
+        let sites = [Site::Gateway, Site::Bridge].map(|site| (site.link(number).unwrap_or_default(), site));
+        actions.extend(sites.iter().map(|(link, site)| fast::detach(*site, link)));
+        let ports = inventory.accelerated(number);
+        actions.extend(ports.map(|(link, site)| fast::detach(site, link)));
+    }
+    let indices = inventory.entries_of(number);
+    if !indices.is_empty() {
+        actions.push(Action::RemovePorts(indices.to_vec()));
+    }
+    if observed.routers.contains_key(&number) {
+        actions.push(Action::DeleteNamespace {
+            name: inventory.instance.router_namespace(number),
+        });
+    }
+    actions
 }

@@ -202,6 +202,18 @@ impl Model {
                     self.observed.links.remove(&names::gateway_port(environment));
                 }
             }
+            Action::DeleteLinks(links) => {
+                for OwnLink { environment, name } in links {
+                    self.apply(&Change {
+                        environment: Some(environment),
+                        phase: Phase::Shared,
+                        action: Action::DeleteLink {
+                            place: Place::Host,
+                            name,
+                        },
+                    });
+                }
+            }
             Action::SetLink { place, name, new, .. } => {
                 if name == names::bridge(environment) && new == Attribute::Up(true) {
                     assert!(
@@ -230,6 +242,7 @@ impl Model {
                     Attribute::Master(_) => (link.master, link.group_forwarding) = (master, 0),
                     Attribute::Up(up) => link.up = up,
                     Attribute::Alias(alias) => link.alias = alias,
+                    Attribute::Group(group) => link.group = group,
                     Attribute::GroupForwarding(mask) => link.group_forwarding = mask,
                     Attribute::Owner(user, group) => link.kind = Kind::Tap { user, group },
                 }
@@ -242,9 +255,11 @@ impl Model {
                 values.insert(sysctl.key, sysctl.value);
             }
             Action::InsertEnvironment { index, new, .. } => drop(self.observed.environments.insert(index, new)),
-            Action::RemoveEnvironment { index } => {
-                self.observed.environments.remove(&index);
-                self.observed.mappings.retain(|key, _| key.environment != environment);
+            Action::RemoveEnvironments(environments) => {
+                for (index, number) in environments {
+                    self.observed.environments.remove(&index);
+                    self.observed.mappings.retain(|key, _| key.environment != number);
+                }
             }
             Action::InsertMapping { key, new, .. } => drop(self.observed.mappings.insert(key, new)),
             Action::RemoveMappings(keys) => self.observed.mappings.retain(|key, _| !keys.contains(key)),
@@ -608,6 +623,24 @@ fn assert_clean(model: &Model) {
 }
 
 #[test]
+fn removals_wait_for_everything_else() {
+    let mut model = Model::new();
+    model.attach(&config("1-3", "macvlan", &[2]));
+    let changes = model.attach(&config("1-2,4", "bridge", &[2]));
+    let phases: Vec<Phase> = changes
+        .chunk_by(|a, b| a.phase == b.phase)
+        .map(|stage| stage[0].phase)
+        .collect();
+    let [.., rest, close, links, forget, maps] = phases[..] else {
+        panic!("too few phases: {phases:?}")
+    };
+    assert_eq!(
+        [rest, close, links, forget, maps],
+        [Phase::Rest, Phase::Close, Phase::Shared, Phase::Forget, Phase::Shared]
+    );
+}
+
+#[test]
 fn what_is_not_envnets_is_refused() {
     let config = config("1", "macvlan", &[2]);
     let refuse = |change: fn(&mut Observed)| {
@@ -648,11 +681,15 @@ fn the_gateway_goes_first() {
         let mut model = Model::new();
         model.attach(&config("1", mode, &[2]));
         let changes = detach(&model.observed, &Instance::Host);
-        let deletes = |change: &&Change| matches!(change.action, Action::DeleteLink { .. });
-        let first = changes.iter().find(deletes).map(ToString::to_string);
-        let first = first.expect("something to do");
-        assert!(first.contains("gw1"), "{first}");
-        let before: Vec<_> = changes.iter().take_while(|change| !deletes(change)).collect();
+        let touches = |change: &&Change| {
+            matches!(
+                change.action,
+                Action::SetLink { .. } | Action::DeleteLink { .. } | Action::DeleteLinks(_)
+            )
+        };
+        let first = changes.iter().find(touches).map(ToString::to_string);
+        assert_eq!(first.as_deref(), Some("- link gw1 in the router"));
+        let before: Vec<_> = changes.iter().take_while(|change| !touches(change)).collect();
         assert!(
             before
                 .iter()

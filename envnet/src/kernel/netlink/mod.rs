@@ -3,6 +3,7 @@
 //! A socket belongs to the namespace it was opened in, so a [`Netlink`] is opened by a thread in that namespace and then
 //! used from anywhere.
 
+mod filter;
 mod link;
 mod route;
 
@@ -17,23 +18,24 @@ use futures_util::{Stream, StreamExt, TryStreamExt};
 use ipnet::Ipv4Net;
 use rtnetlink::{
     LinkBridgePort, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder,
+    packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
     packet_route::{
-        AddressFamily,
+        AddressFamily, RouteNetlinkMessage,
         address::AddressAttribute,
-        link::{InfoBridge, InfoData, InfoKind, InfoMacVlan, InfoVeth, MacVlanMode},
+        link::{InfoBridge, InfoData, InfoKind, InfoMacVlan, InfoVeth, LinkAttribute, LinkMessage, MacVlanMode},
         neighbour::{NeighbourAddress, NeighbourAttribute},
-        tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcMessage, TcOption},
     },
 };
 use tokio::runtime;
 
+pub use self::{
+    filter::Filter,
+    link::{Kind, Link},
+    route::Route,
+};
 use self::{
     link::link,
     route::{new_route, old_route, route},
-};
-pub use self::{
-    link::{Kind, Link},
-    route::Route,
 };
 use super::netns::Netns;
 use crate::names::LINK_GROUP;
@@ -41,15 +43,6 @@ use crate::names::LINK_GROUP;
 /// A connection to one namespace's routing netlink.
 #[derive(Clone, Debug)]
 pub struct Netlink(rtnetlink::Handle);
-
-/// A filter that runs a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Filter {
-    /// Its priority: the lowest comes first.
-    pub priority: u16,
-    /// Number of the program.
-    pub program: u32,
-}
 
 /// How a new link comes into being.
 #[derive(Debug)]
@@ -90,6 +83,23 @@ impl Netlink {
             .context("cannot open a netlink socket")?;
         tokio::spawn(connection);
         Ok(Self(handle))
+    }
+
+    /// Sends a request that the library has no builder for, and waits until it is done.
+    async fn request(&self, message: RouteNetlinkMessage, flags: u16) -> Result<(), rtnetlink::Error> {
+        let mut message = NetlinkMessage::from(message);
+        message.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+        let mut response = self.0.clone().request(message)?;
+        while let Some(message) = response.next().await {
+            if let NetlinkPayload::Error(error) = message.payload {
+                // An acknowledgement is an error without a number.
+                return match error.code {
+                    Some(_) => Err(rtnetlink::Error::NetlinkError(error)),
+                    None => Ok(()),
+                };
+            }
+        }
+        Ok(())
     }
 
     /// All links.
@@ -148,41 +158,15 @@ impl Netlink {
         .await
     }
 
-    /// The BPF filters of an interface's clsact qdisc, both directions.
-    pub async fn filters(&self, index: u32) -> Result<Vec<Filter>> {
-        let index = i32::try_from(index).context("an interface index is a positive int")?;
-        let mut programs = Vec::new();
-        for ingress in [true, false] {
-            let mut filters = self.0.traffic_filter(index);
-            let request = if ingress {
-                filters.get().ingress()
-            } else {
-                filters.get().egress()
-            };
-            programs.extend(collect(request.execute(), "filters", |message| filter(&message)).await?);
-        }
-        Ok(programs)
-    }
-
-    /// Removes the clsact qdisc of an interface with all its filters.
-    pub async fn delete_clsact(&self, index: u32) -> Result<()> {
-        let index = i32::try_from(index).context("an interface index is a positive int")?;
-        let mut request = self.0.qdisc().del(index);
-        let message = request.message_mut();
-        // TC_H_CLSACT: the qdisc's place in the hierarchy.
-        message.header.parent = TcHandle {
-            major: 0xffff,
-            minor: 0xfff1,
-        };
-        request
-            .execute()
-            .await
-            .map_err(plain)
-            .context("cannot remove the clsact qdisc")
-    }
-
-    /// Creates a link, which is down at first.
-    pub async fn create_link(&self, name: &str, mac: Mac, mtu: u32, new: &NewLink<'_>) -> Result<()> {
+    /// Creates a link, which is down at first; `master` is the bridge it becomes a port of.
+    pub async fn create_link(
+        &self,
+        name: &str,
+        mac: Mac,
+        mtu: u32,
+        master: Option<u32>,
+        new: &NewLink<'_>,
+    ) -> Result<()> {
         let builder = match new {
             // Snooping would make the host itself join groups and speak IGMP to the guests.
             NewLink::Bridge => LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Bridge)
@@ -210,6 +194,10 @@ impl Netlink {
                     .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
                     .index(*index)
             }
+        };
+        let builder = match master {
+            Some(master) => builder.controller(master),
+            None => builder,
         };
         let message = builder
             .name(name)
@@ -245,6 +233,14 @@ impl Netlink {
     /// Deletes a link.
     pub async fn delete_link(&self, index: u32) -> Result<()> {
         self.0.link().del(index).execute().await.map_err(plain)
+    }
+
+    /// Deletes all links of a group at once, which costs little more than deleting one.
+    pub async fn delete_group(&self, group: u32) -> Result<()> {
+        let mut request = self.0.link().del(0);
+        *request.message_mut() = LinkMessage::default();
+        request.message_mut().attributes.push(LinkAttribute::Group(group));
+        request.execute().await.map_err(plain)
     }
 
     /// Adds an address.
@@ -294,18 +290,4 @@ async fn collect<M, T>(
         .try_collect()
         .await
         .with_context(|| format!("cannot list {what}"))
-}
-
-fn filter(message: &TcMessage) -> Option<Filter> {
-    let options = message.attributes.iter().find_map(|attribute| match attribute {
-        TcAttribute::Options(options) => Some(options),
-        _ => None,
-    })?;
-    let program = options.iter().find_map(|option| match option {
-        TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => Some(*id),
-        _ => None,
-    })?;
-    // The upper half is the priority, the lower one the protocol (`linux/pkt_sched.h`, tcm_info).
-    let priority = u16::try_from(message.header.info >> 16).ok()?;
-    Some(Filter { priority, program })
 }

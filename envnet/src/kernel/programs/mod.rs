@@ -9,7 +9,9 @@ mod site;
 use std::{
     collections::BTreeMap,
     fs,
+    os::fd::AsFd,
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 use anyhow::{Context, Result};
@@ -31,7 +33,7 @@ use self::{
 };
 use super::{
     bpffs,
-    netlink::Filter,
+    netlink::{Filter, Link, Netlink},
     netns::Netns,
     tables::{self, Tables},
 };
@@ -47,15 +49,25 @@ pub enum Hook {
 }
 
 impl Hook {
-    /// The better one of those this kernel has.
+    /// The way for a site: `forced` if it is said, or else the better one of those this kernel has.
+    ///
+    /// Where others may have programs, that is tcx, which has an order of its own. On envnet's own links it is a filter:
+    /// it lasts as long as the link, whatever becomes of the pins, and setting it does not stop all other changes of the
+    /// network for some milliseconds, which is what matters with a thousand environments.
     #[must_use]
-    pub fn best() -> Self {
-        if has_tcx() { Self::Tcx } else { Self::Clsact }
+    pub fn of(site: Site, forced: Option<Self>) -> Self {
+        forced.unwrap_or(if site.is_own() || !has_tcx() {
+            Self::Clsact
+        } else {
+            Self::Tcx
+        })
     }
 }
 
 fn has_tcx() -> bool {
-    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0))
+    static HAS_TCX: LazyLock<bool> =
+        LazyLock::new(|| KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0)));
+    *HAS_TCX
 }
 
 /// The loaded programs of an instance.
@@ -87,19 +99,6 @@ pub enum Attached {
     Nothing,
     /// Something else: another build's programs, too many, or not all.
     Other,
-}
-
-/// What is known of a link that programs may be on.
-#[derive(Clone, Debug)]
-pub struct Candidate<'a> {
-    /// What it would be.
-    pub site: Site,
-    /// Its name.
-    pub link: &'a str,
-    /// Its clsact filters.
-    pub filters: Vec<Filter>,
-    /// Number of its XDP program.
-    pub xdp: Option<u32>,
 }
 
 impl Programs {
@@ -191,36 +190,34 @@ impl Programs {
         Ok(())
     }
 
-    /// What is attached to each of several links in one namespace, all of which must exist.
-    pub fn attached(&self, netns: &Netns, hook: Hook, candidates: &[Candidate<'_>]) -> Result<Vec<Attached>> {
-        netns.run(|| {
-            candidates
-                .iter()
-                .map(|candidate| self.attached_here(hook, candidate))
-                .collect()
-        })
-    }
-
-    fn attached_here(&self, hook: Hook, candidate: &Candidate<'_>) -> Attached {
-        let Candidate {
-            site,
-            link,
-            filters,
-            xdp,
-        } = candidate;
+    /// What is attached to a link as a site.
+    pub async fn attached(
+        &self,
+        netns: &Netns,
+        netlink: &Netlink,
+        site: Site,
+        link: &Link,
+        forced: Option<Hook>,
+    ) -> Result<Attached> {
         if let Site::UplinkDriver = site {
             let own = self.xdp.values().next().map(|driver| driver.id);
-            return match (*xdp == own, self.is_pinned(*site, link)) {
+            return Ok(match (link.xdp == own, self.is_pinned(site, &link.name)) {
                 (true, true) => Attached::Current,
                 (false, false) => Attached::Nothing,
                 _ => Attached::Other,
-            };
+            });
         }
-        let mut filters: Vec<u32> = filters
-            .iter()
-            .filter(|filter| site.is_exclusive() || is_own_filter(filter))
-            .map(|filter| filter.program)
-            .collect();
+        let mut filters = Vec::new();
+        for direction in site.directions() {
+            let present = netlink.filters(link.index, direction).await?.into_iter();
+            let own = present.filter(|filter| site.is_exclusive() || is_own_filter(filter));
+            filters.extend(own.map(|filter| filter.program));
+        }
+        let hook = Hook::of(site, forced);
+        netns.run(|| self.attached_here(hook, site, &link.name, filters))
+    }
+
+    fn attached_here(&self, hook: Hook, site: Site, link: &str, mut filters: Vec<u32>) -> Attached {
         let (mut current, mut absent) = (true, filters.is_empty());
         for role in site.roles() {
             let (Some(direction), Some(own)) = (role.direction, self.classifiers.get(role.program)) else {
@@ -256,29 +253,40 @@ impl Programs {
     /// Attaches a site's programs to a link. Programs that are there already are replaced atomically where the kernel can.
     ///
     /// Programs attached the other way have to be removed afterwards: [`unpin_links`] for tcx, [`remove_filters`] and
-    /// [`Netlink::delete_clsact`](super::netlink::Netlink::delete_clsact) for filters. Until then the kernel runs only the
-    /// tcx ones where they never answer `TCX_NEXT`; elsewhere running twice changes nothing, because what one has done
-    /// leaves nothing to do for the other.
-    pub fn attach(&mut self, netns: &Netns, site: Site, link: &str, hook: Hook) -> Result<()> {
-        let links = self.directory.join("links");
-        fs::create_dir_all(&links).with_context(|| format!("cannot create {}", links.display()))?;
-        netns.run(|| {
-            for role in site.roles() {
-                let pin = links.join(role.pin(link));
-                let attached = if let Some(direction) = role.direction {
-                    let own = self.classifiers.get_mut(role.program).context("not loaded")?;
-                    match hook {
-                        Hook::Tcx => attach::tcx(&mut own.program, link, direction, &pin),
-                        Hook::Clsact => attach::clsact(&mut own.program, link, direction, site.is_exclusive()),
+    /// [`Netlink::delete_clsact`] for filters. Until then the kernel runs only the tcx ones where they never answer
+    /// `TCX_NEXT`; elsewhere running twice changes nothing, because what one has done leaves nothing to do for the other.
+    pub async fn attach(
+        &mut self,
+        netns: &Netns,
+        netlink: &Netlink,
+        site: Site,
+        (link, index): (&str, u32),
+        hook: Hook,
+    ) -> Result<()> {
+        if hook == Hook::Clsact && site.directions().next().is_some() {
+            netlink.add_clsact(index).await?;
+        }
+        for role in site.roles() {
+            let pin = self.link_pin(role, link);
+            let attached = if let Some(direction) = role.direction {
+                let own = &mut self.classifiers.get_mut(role.program).context("not loaded")?.program;
+                match hook {
+                    Hook::Tcx => netns.run(|| attach::tcx(own, link, direction, &pin))?,
+                    Hook::Clsact => {
+                        let priority = attach::priority(site.is_exclusive());
+                        let program = own.fd()?.as_fd();
+                        netlink
+                            .set_filter(index, direction, priority, role.program, program)
+                            .await
                     }
-                } else {
-                    let own = self.xdp.get_mut(role.program).context("not loaded")?;
-                    attach::xdp(&mut own.program, link, &pin)
-                };
-                attached.with_context(|| format!("cannot attach {} to {link}", role.program))?;
-            }
-            Ok(())
-        })?
+                }
+            } else {
+                let own = &mut self.xdp.get_mut(role.program).context("not loaded")?.program;
+                netns.run(|| attach::xdp(own, link, &pin))?
+            };
+            attached.with_context(|| format!("cannot attach {} to {link}", role.program))?;
+        }
+        Ok(())
     }
 
     /// Whether a site's programs have pinned links on a link.
@@ -318,13 +326,29 @@ pub fn is_own_filter(filter: &Filter) -> bool {
     filter.priority == SHARED_PRIORITY
 }
 
-/// Removes the clsact filters of a site's programs from one link, which others may have filters on, too.
-pub fn remove_filters(netns: &Netns, site: Site, link: &str) -> Result<()> {
-    netns.run(|| {
-        for direction in site.roles().filter_map(|role| role.direction) {
-            attach::remove_filter(link, direction);
+/// Removes the clsact filters of a site's programs from one link, which others may have filters on, too, and the qdisc
+/// when nothing is left in it.
+pub async fn remove_filters(netlink: &Netlink, site: Site, index: u32) -> Result<()> {
+    let (mut others, mut own) = (false, Vec::new());
+    for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
+        for filter in netlink.filters(index, direction).await? {
+            if site.is_exclusive() || (is_own_filter(&filter) && site.directions().any(|own| own == direction)) {
+                own.push(direction);
+            } else {
+                others = true;
+            }
         }
-    })
+    }
+    if own.is_empty() {
+        return Ok(());
+    }
+    if !others {
+        return netlink.delete_clsact(index).await;
+    }
+    for direction in own {
+        netlink.delete_filter(index, direction, SHARED_PRIORITY).await?;
+    }
+    Ok(())
 }
 
 /// Number and name of the programs attached by tcx to an interface of the calling thread's namespace.

@@ -13,8 +13,10 @@ pub enum Site {
     Bridge,
     /// `brE`'s port towards the router.
     RouterPort,
-    /// A port of `brE` that guests are behind, whoever has plugged it in.
+    /// A tap of envnet's, which is a port of `brE` that a guest is behind.
     GuestPort,
+    /// A port of `brE` that somebody else has plugged in.
+    ForeignPort,
     /// The uplink bridge's port towards `gwE`.
     GatewayPort,
     /// The uplink, when it carries macvlans.
@@ -46,6 +48,7 @@ pub(super) const ROLES: &[Role] = &[
     role(Site::RouterPort, "router_port_ingress", Some(TcAttachType::Ingress)),
     role(Site::RouterPort, "router_port_egress", Some(TcAttachType::Egress)),
     role(Site::GuestPort, "guest_ingress", Some(TcAttachType::Ingress)),
+    role(Site::ForeignPort, "guest_ingress", Some(TcAttachType::Ingress)),
     role(Site::GatewayPort, "gateway_port_egress", Some(TcAttachType::Egress)),
     role(Site::Uplink, "uplink_ingress", Some(TcAttachType::Ingress)),
     role(Site::Uplink, "uplink_egress", Some(TcAttachType::Egress)),
@@ -69,6 +72,17 @@ impl Site {
         matches!(self, Self::Gateway | Self::Bridge)
     }
 
+    /// Whether the links are envnet's own. Filters on them go when they go, and not before.
+    #[must_use]
+    pub const fn is_own(self) -> bool {
+        !matches!(self, Self::ForeignPort | Self::Uplink | Self::UplinkDriver)
+    }
+
+    /// The directions in which filters may be.
+    pub fn directions(self) -> impl Iterator<Item = TcAttachType> {
+        self.roles().filter_map(|role| role.direction)
+    }
+
     /// The link of that kind that an environment has, if it has just one.
     #[must_use]
     pub fn link(self, environment: u32) -> Option<String> {
@@ -77,7 +91,7 @@ impl Site {
             Self::Bridge => Some(names::bridge(environment)),
             Self::RouterPort => Some(names::router_port(environment)),
             Self::GatewayPort => Some(names::gateway_port(environment)),
-            Self::GuestPort | Self::Uplink | Self::UplinkDriver => None,
+            Self::GuestPort | Self::ForeignPort | Self::Uplink | Self::UplinkDriver => None,
         }
     }
 

@@ -1,0 +1,214 @@
+//! Carries a plan out, and takes it back when a step fails.
+//!
+//! Environments are worked on at the same time, in stages: each waits until the one before it is done.
+
+mod links;
+mod worker;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use self::worker::Worker;
+use crate::{
+    kernel::{netns::Netns, programs::Hook},
+    names::Instance,
+    parallel::{self, Width},
+    plan::{Action, Change},
+};
+
+/// What changes are applied to.
+pub struct Applier<'a> {
+    host: &'a Netns,
+    instance: &'a Instance,
+    hook: Option<Hook>,
+}
+
+/// Changes one after another, and how far they came.
+struct Sequence<'a> {
+    changes: &'a [Change],
+    /// How many there is something of to take back.
+    begun: usize,
+    error: Option<anyhow::Error>,
+}
+
+impl<'a> Applier<'a> {
+    /// Prepares to change a host; `hook` says how programs are attached if not in the best way.
+    #[must_use]
+    pub const fn new(host: &'a Netns, instance: &'a Instance, hook: Option<Hook>) -> Self {
+        Self { host, instance, hook }
+    }
+
+    /// Applies changes. When one fails, those before it are taken back, last first, and the error says what could not be.
+    pub fn apply_all(&self, changes: &[Change]) -> Result<()> {
+        let mut done = Vec::new();
+        for stage in stages(changes) {
+            let sequences = self.run(stage)?;
+            let errors: Vec<String> = sequences
+                .iter()
+                .filter_map(|sequence| sequence.error.as_ref())
+                .map(|error| format!("{error:#}"))
+                .collect();
+            done.push(sequences);
+            if !errors.is_empty() {
+                let (error, left) = (errors.join("\n"), self.take_back(done)?);
+                return match left.len() {
+                    0 => Err(anyhow!("{error}; everything before it was taken back")),
+                    _ => Err(anyhow!(
+                        "{error}; not everything could be taken back:\n{}",
+                        left.join("\n")
+                    )),
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a stage; after an error nothing is begun any more.
+    fn run<'c>(&self, stage: &'c [Change]) -> Result<Vec<Sequence<'c>>> {
+        let failed = AtomicBool::new(false);
+        self.each(
+            width(stage),
+            sequences(stage).collect(),
+            async |worker, changes: &'c [Change]| {
+                let mut sequence = Sequence {
+                    changes,
+                    begun: 0,
+                    error: None,
+                };
+                for change in changes {
+                    if failed.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    log::debug!("{change}");
+                    if let Err(error) = worker.apply(change).await {
+                        failed.store(true, Ordering::Relaxed);
+                        // A link or namespace may be there although making it failed half-way.
+                        let begun = matches!(
+                            change.action,
+                            Action::CreateLink(_)
+                                | Action::CreateNamespace { .. }
+                                | Action::LoadPrograms { first: true }
+                        );
+                        sequence.begun += usize::from(begun);
+                        sequence.error = Some(error.context(describe(change)));
+                        break;
+                    }
+                    sequence.begun += 1;
+                }
+                sequence
+            },
+        )
+    }
+
+    /// Applies every change that can be, and reports every error.
+    pub fn apply_through(&self, changes: &[Change]) -> Result<()> {
+        let mut errors = Vec::new();
+        for stage in stages(changes) {
+            let failed = self.each(
+                width(stage),
+                sequences(stage).collect(),
+                async |worker, changes: &[Change]| {
+                    let mut errors = Vec::new();
+                    for change in changes {
+                        log::debug!("{change}");
+                        if let Err(error) = worker.apply(change).await {
+                            errors.push(format!("{}: {error:#}", describe(change)));
+                        }
+                    }
+                    errors
+                },
+            )?;
+            errors.extend(failed.into_iter().flatten());
+        }
+        if errors.is_empty() {
+            return Ok(());
+        }
+        bail!(
+            "{} of {} steps failed:\n{}",
+            errors.len(),
+            changes.len(),
+            errors.join("\n")
+        )
+    }
+
+    fn take_back(&self, done: Vec<Vec<Sequence<'_>>>) -> Result<Vec<String>> {
+        let mut left = Vec::new();
+        for stage in done.into_iter().rev() {
+            let begun = stage
+                .into_iter()
+                .rev()
+                .map(|sequence| &sequence.changes[..sequence.begun]);
+            let left_here = self.each(Width::Waiting, begun.collect(), async |worker, changes: &[Change]| {
+                let mut left = Vec::new();
+                for change in changes.iter().rev() {
+                    let Some(inverse) = change.inverse() else {
+                        // A sysctl of something new, or a release: gone with it, or without effect on packets.
+                        if is_lost(change) {
+                            left.push(describe(change));
+                        }
+                        continue;
+                    };
+                    log::debug!("taking back: {inverse}");
+                    if let Err(error) = worker.apply(&inverse).await {
+                        left.push(format!("{}: {error:#}", describe(&inverse)));
+                    }
+                }
+                left
+            });
+            left.extend(
+                left_here
+                    .context("cannot take back what was done")?
+                    .into_iter()
+                    .flatten(),
+            );
+        }
+        Ok(left)
+    }
+
+    fn each<I: Send, R: Send>(
+        &self,
+        width: Width,
+        items: Vec<I>,
+        work: impl AsyncFn(&mut Worker<'a>, I) -> R + Sync,
+    ) -> Result<Vec<R>> {
+        parallel::each(width, items, || Worker::new(self.host, self.instance, self.hook), work)
+    }
+}
+
+/// Changes of which those of different environments do not depend on each other.
+fn stages(changes: &[Change]) -> impl Iterator<Item = &[Change]> {
+    changes.chunk_by(|a, b| a.phase == b.phase)
+}
+
+/// The changes of a stage that have to be made one after another.
+fn sequences(stage: &[Change]) -> impl Iterator<Item = &[Change]> {
+    stage.chunk_by(|a, b| a.environment == b.environment)
+}
+
+/// Deleting a link is mostly waiting until the kernel is done with its packets.
+fn width(stage: &[Change]) -> Width {
+    if stage
+        .iter()
+        .any(|change| matches!(change.action, Action::DeleteLink { .. }))
+    {
+        Width::Waiting
+    } else {
+        Width::Working
+    }
+}
+
+/// Whether something is missed after a change that cannot be taken back.
+fn is_lost(change: &Change) -> bool {
+    matches!(
+        change.action,
+        Action::DeleteLink { .. } | Action::DeleteLinks(_) | Action::DeleteNamespace { .. }
+    )
+}
+
+fn describe(change: &Change) -> String {
+    match change.environment {
+        Some(environment) => format!("environment {environment}: {change}"),
+        None => change.to_string(),
+    }
+}

@@ -1,0 +1,288 @@
+//! Applies one change after another, of one environment after another.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    desired::{Place, Port, Route},
+    kernel::{
+        bpffs,
+        netlink::{self, Netlink},
+        netns::{self, Netns},
+        programs::{self, Hook, Programs, Site},
+        sysctl::Sysctls,
+        tables::Tables,
+    },
+    names::{self, Instance},
+    plan::{Action, Change},
+};
+
+/// The loopback's index in every namespace.
+const LOOPBACK: u32 = 1;
+
+/// What one thread applies changes with; opened when it is needed.
+pub(super) struct Worker<'a> {
+    pub(super) host: &'a Netns,
+    pub(super) instance: &'a Instance,
+    pub(super) hook: Option<Hook>,
+    netlink: Option<Netlink>,
+    sysctls: Option<Sysctls>,
+    /// The router namespace of the environment at work.
+    router: Option<Router>,
+    programs: Option<Programs>,
+    tables: Option<Tables>,
+}
+
+struct Router {
+    environment: u32,
+    netns: Netns,
+    netlink: Netlink,
+    sysctls: Option<Sysctls>,
+}
+
+impl<'a> Worker<'a> {
+    pub(super) const fn new(host: &'a Netns, instance: &'a Instance, hook: Option<Hook>) -> Self {
+        Self {
+            host,
+            instance,
+            hook,
+            netlink: None,
+            sysctls: None,
+            router: None,
+            programs: None,
+            tables: None,
+        }
+    }
+
+    /// Applies a change. Must be called inside a tokio runtime, and always the same.
+    pub(super) async fn apply(&mut self, change: &Change) -> Result<()> {
+        let environment = change.environment.unwrap_or_default();
+        match &change.action {
+            Action::LoadPrograms { .. } => self.programs = Some(Programs::load(self.instance)?),
+            Action::ForgetOtherPrograms => Programs::forget_others(self.instance)?,
+            Action::RemovePins => {
+                (self.programs, self.tables) = (None, None);
+                bpffs::remove(self.instance)?;
+            }
+            Action::CreateNamespace { name } => self.create_namespace(environment, name).await?,
+            Action::DeleteNamespace { name } => self.delete_namespace(environment, name).await?,
+            Action::CreateLink(link) => self.create_link(environment, link).await?,
+            Action::DeleteLink { place, name } => self.delete_link(environment, *place, name).await?,
+            Action::DeleteLinks(links) => self.delete_links(links).await?,
+            Action::SetLink { place, name, new, .. } => self.set_link(environment, *place, name, new).await?,
+            Action::SetSysctl { sysctl, .. } => {
+                self.sysctls(environment, sysctl.place)?
+                    .write(&sysctl.key, &sysctl.value)?;
+            }
+            Action::InsertEnvironment { index, new, old } => self.tables()?.insert_environment(*index, *new, *old)?,
+            Action::RemoveEnvironments(environments) => self.tables()?.remove_environments(environments)?,
+            Action::InsertMapping { key, new, .. } => self.tables()?.insert_mapping(*key, *new)?,
+            Action::RemoveMappings(keys) => self.tables()?.remove_mappings(keys)?,
+            Action::SetUplink { new, .. } => self.tables()?.uplink.set(0, *new, 0)?,
+            Action::InsertEndpoint { external, new, .. } => self.tables()?.endpoints.insert(external, new, 0)?,
+            Action::RemoveEndpoints(external) => self.tables()?.remove_endpoints(external)?,
+            Action::InsertPort { port, .. } => self.insert_port(port).await?,
+            Action::RemovePort { link } => {
+                if let Some(index) = self.host.index(link)? {
+                    self.tables()?.remove_port(index)?;
+                }
+            }
+            Action::RemovePorts(indices) => {
+                let tables = self.tables()?;
+                indices.iter().try_for_each(|index| tables.remove_port(*index))?;
+            }
+            Action::AttachPrograms { site, link, .. } => self.attach_programs(environment, *site, link).await?,
+            Action::DetachPrograms { site, link } => self.detach_programs(*site, link).await?,
+            Action::AddAddress { link, address } => {
+                let (netlink, index) = self.in_router(environment, link)?;
+                netlink.add_address(index, *address).await?;
+            }
+            Action::DeleteAddress { link, address } => {
+                let (netlink, index) = self.in_router(environment, link)?;
+                netlink.delete_address(index, *address).await?;
+            }
+            Action::AddRoute(route) => {
+                let (netlink, index) = self.in_router(environment, &route.interface)?;
+                netlink.add_route(&kernel_route(route, index)).await?;
+            }
+            Action::DeleteRoute(route) => {
+                let (netlink, index) = self.in_router(environment, &route.interface)?;
+                netlink.delete_route(&kernel_route(route, index)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn create_namespace(&mut self, environment: u32, name: &str) -> Result<()> {
+        let netns = Netns::create()?;
+        let netlink = Netlink::open(&netns)?;
+        // The mark comes before the name, so that there is never a namespace of that name without it.
+        let alias = self.instance.alias(environment);
+        netlink.set_link(LOOPBACK, |link| link.alias(alias).up()).await?;
+        netns.bind(name)?;
+        self.router = Some(Router {
+            environment,
+            netns,
+            netlink,
+            sysctls: None,
+        });
+        Ok(())
+    }
+
+    async fn delete_namespace(&mut self, environment: u32, name: &str) -> Result<()> {
+        if netns::exists(name) {
+            let own = {
+                let loopback = self.router(environment)?.netlink.link("lo").await?;
+                loopback.is_some_and(|loopback| loopback.alias == self.instance.alias(environment))
+            };
+            if own {
+                netns::unbind(name)?;
+            }
+        }
+        self.router = None;
+        Ok(())
+    }
+
+    async fn insert_port(&mut self, port: &Port) -> Result<()> {
+        let mut indices = HashMap::new();
+        for name in [
+            port.link.clone(),
+            names::router_port(port.environment.number),
+            port.exit.clone(),
+        ] {
+            let index = self.host.index(&name)?.with_context(|| format!("{name} is gone"))?;
+            indices.insert(name, index);
+        }
+        let (index, entry) = port
+            .entry(|name| indices.get(name).copied())
+            .context("the port's links are gone")?;
+        // Not every kind takes frames from XDP: a veth loses them without a word unless its other end has XDP or GRO, too.
+        let is_tap = match port.site {
+            Site::GuestPort => true,
+            Site::ForeignPort => {
+                let link = self.host_netlink()?.link(&port.link).await?;
+                link.is_some_and(|link| matches!(link.kind, netlink::Kind::Tap { .. }))
+            }
+            _ => false,
+        };
+        let host = self.host;
+        self.tables()?.insert_port(host, index, entry, is_tap)
+    }
+
+    async fn attach_programs(&mut self, environment: u32, site: Site, name: &str) -> Result<()> {
+        let hook = Hook::of(site, self.hook);
+        let netns = self.netns(environment, site.place())?;
+        let netlink = self.netlink(environment, site.place())?.clone();
+        let index = netns.index(name)?.with_context(|| format!("{name} is gone"))?;
+        if site == Site::UplinkDriver {
+            let link = netlink.link(name).await?.with_context(|| format!("{name} is gone"))?;
+            if link.xdp.is_some() && !self.programs()?.is_pinned(site, name) {
+                bail!("{name} has an XDP program that is not envnet's; use uplink.accelerate = \"tc\", or remove it");
+            }
+        }
+        self.programs()?
+            .attach(&netns, &netlink, site, (name, index), hook)
+            .await?;
+        // What was attached the other way is only let go once the new way is at work.
+        match hook {
+            Hook::Clsact if site == Site::UplinkDriver => Ok(()),
+            Hook::Clsact => programs::unpin_links(self.instance, site, name),
+            Hook::Tcx => programs::remove_filters(&netlink, site, index).await,
+        }
+    }
+
+    async fn detach_programs(&mut self, site: Site, name: &str) -> Result<()> {
+        programs::unpin_links(self.instance, site, name)?;
+        // In a router, and on a bridge of envnet's, filters go with the link.
+        if site.is_exclusive() {
+            return Ok(());
+        }
+        match self.host.index(name)? {
+            Some(index) => programs::remove_filters(self.host_netlink()?, site, index).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn netns(&mut self, environment: u32, place: Place) -> Result<Netns> {
+        match place {
+            Place::Host => Ok(self.host.clone()),
+            Place::Router => Ok(self.router(environment)?.netns.clone()),
+        }
+    }
+
+    pub(super) fn netlink(&mut self, environment: u32, place: Place) -> Result<&Netlink> {
+        match place {
+            Place::Host => self.host_netlink(),
+            Place::Router => Ok(&self.router(environment)?.netlink),
+        }
+    }
+
+    pub(super) fn host_netlink(&mut self) -> Result<&Netlink> {
+        match &mut self.netlink {
+            Some(netlink) => Ok(netlink),
+            none => Ok(none.insert(Netlink::open(self.host)?)),
+        }
+    }
+
+    fn sysctls(&mut self, environment: u32, place: Place) -> Result<&Sysctls> {
+        let (netns, sysctls) = match place {
+            Place::Host => (self.host, &mut self.sysctls),
+            Place::Router => {
+                let router = self.router(environment)?;
+                (&router.netns, &mut router.sysctls)
+            }
+        };
+        match sysctls {
+            Some(sysctls) => Ok(sysctls),
+            none => Ok(none.insert(Sysctls::open(netns)?)),
+        }
+    }
+
+    fn in_router(&mut self, environment: u32, link: &str) -> Result<(Netlink, u32)> {
+        let router = self.router(environment)?;
+        let index = router.netns.index(link)?.with_context(|| format!("{link} is gone"))?;
+        Ok((router.netlink.clone(), index))
+    }
+
+    fn router(&mut self, environment: u32) -> Result<&mut Router> {
+        let known = self.router.take().filter(|router| router.environment == environment);
+        let router = if let Some(router) = known {
+            router
+        } else {
+            let netns = Netns::open(&self.instance.router_namespace(environment))?;
+            let netlink = Netlink::open(&netns)?;
+            Router {
+                environment,
+                netns,
+                netlink,
+                sysctls: None,
+            }
+        };
+        Ok(self.router.insert(router))
+    }
+
+    fn programs(&mut self) -> Result<&mut Programs> {
+        if self.programs.is_none() {
+            self.programs = Programs::open(self.instance)?;
+        }
+        self.programs.as_mut().context("the programs are not loaded")
+    }
+
+    fn tables(&mut self) -> Result<&mut Tables> {
+        if self.tables.is_none() {
+            self.tables = Tables::open(self.instance)?;
+        }
+        self.tables.as_mut().context("the maps are not pinned")
+    }
+}
+
+fn kernel_route(route: &Route, interface: u32) -> netlink::Route {
+    netlink::Route {
+        destination: route.destination,
+        gateway: route.gateway,
+        interface,
+        source: Some(route.source),
+        metric: route.metric,
+    }
+}

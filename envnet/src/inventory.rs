@@ -1,0 +1,147 @@
+//! The observation by environment, so that a look at each of thousands does not look at all of them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use envnet_common::Address;
+
+use crate::{
+    kernel::{
+        netlink::Link,
+        programs::{Attached, Site},
+    },
+    names::{self, Instance, REMOVAL_GROUP},
+    observe::Observed,
+};
+
+/// An observation with what belongs to which environment.
+pub struct Inventory<'a> {
+    /// All there is.
+    pub observed: &'a Observed,
+    /// Whose marks count.
+    pub instance: &'a Instance,
+    links: HashMap<u32, Vec<&'a Link>>,
+    by_index: HashMap<u32, &'a Link>,
+    ports: HashMap<u32, Vec<&'a Link>>,
+    altnames: HashSet<&'a str>,
+    accelerated: HashMap<u32, BTreeMap<&'a str, Site>>,
+    endpoints: HashMap<u32, Vec<Address>>,
+    entries: HashMap<u32, Vec<u32>>,
+    /// Whether links of others are in the group that links are deleted in.
+    pub removal_group_is_taken: bool,
+}
+
+impl<'a> Inventory<'a> {
+    /// Sorts an observation.
+    #[must_use]
+    pub fn new(observed: &'a Observed, instance: &'a Instance) -> Self {
+        let mut inventory = Self {
+            observed,
+            instance,
+            links: HashMap::new(),
+            by_index: HashMap::new(),
+            ports: HashMap::new(),
+            altnames: HashSet::new(),
+            accelerated: HashMap::new(),
+            endpoints: HashMap::new(),
+            entries: HashMap::new(),
+            removal_group_is_taken: false,
+        };
+        for link in observed.links.values() {
+            inventory.by_index.insert(link.index, link);
+            inventory.altnames.extend(link.altnames.iter().map(String::as_str));
+            if let Some(master) = link.master {
+                inventory.ports.entry(master).or_default().push(link);
+            }
+            match link.owner(instance) {
+                Some(number) => inventory.links.entry(number).or_default().push(link),
+                None => inventory.removal_group_is_taken |= link.group == REMOVAL_GROUP,
+            }
+        }
+        for ((site, name), attached) in &observed.attached {
+            let link = observed.links.get(name);
+            let home = link.and_then(|link| inventory.home(link.index));
+            let fast = matches!(
+                site,
+                Site::RouterPort | Site::GuestPort | Site::ForeignPort | Site::GatewayPort
+            );
+            if let Some(number) = home.filter(|_| fast && *attached != Attached::Nothing) {
+                inventory.accelerated.entry(number).or_default().insert(name, *site);
+            }
+        }
+        for (external, endpoint) in &observed.fast.endpoints {
+            let number = endpoint.environment.number;
+            inventory.endpoints.entry(number).or_default().push(*external);
+        }
+        for (index, port) in &observed.fast.ports {
+            let number = port.environment.number;
+            inventory.entries.entry(number).or_default().push(*index);
+        }
+        inventory
+    }
+
+    /// The environments of which anything at all is there.
+    #[must_use]
+    pub fn environments(&self) -> BTreeSet<u32> {
+        let observed = self.observed;
+        let links = self.links.keys().copied();
+        links
+            .chain(observed.routers.keys().copied())
+            .chain(observed.environments.values().map(|environment| environment.number))
+            .chain(observed.mappings.keys().map(|key| key.environment))
+            .collect()
+    }
+
+    /// The links of the host that were made for an environment.
+    pub fn links_of(&self, number: u32) -> impl Iterator<Item = &'a Link> {
+        self.links.get(&number).into_iter().flatten().copied()
+    }
+
+    /// The link of the host that has an index.
+    #[must_use]
+    pub fn link_at(&self, index: u32) -> Option<&'a Link> {
+        self.by_index.get(&index).copied()
+    }
+
+    /// The ports of an environment's bridge.
+    pub fn ports_of(&self, number: u32) -> impl Iterator<Item = &'a Link> {
+        let bridge = self.observed.links.get(&names::bridge(number));
+        let ports = bridge.and_then(|bridge| self.ports.get(&bridge.index));
+        ports.into_iter().flatten().copied()
+    }
+
+    /// Whether a link has a name besides its own.
+    #[must_use]
+    pub fn is_altname(&self, name: &str) -> bool {
+        self.altnames.contains(name)
+    }
+
+    /// The environment a link of the host is part of: as envnet's own link, as a port of its bridge, or as what was one when
+    /// the fast path was told.
+    #[must_use]
+    pub fn home(&self, index: u32) -> Option<u32> {
+        let link = self.link_at(index)?;
+        let master = || link.master.and_then(|master| self.link_at(master));
+        let told = || self.observed.fast.ports.get(&index);
+        link.owner(self.instance)
+            .or_else(|| master().and_then(|bridge| bridge.owner(self.instance)))
+            .or_else(|| told().map(|port| port.environment.number))
+    }
+
+    /// The links of an environment that programs of the fast path are on.
+    pub fn accelerated(&self, number: u32) -> impl Iterator<Item = (&'a str, Site)> {
+        let links = self.accelerated.get(&number).into_iter().flatten();
+        links.map(|(link, site)| (*link, *site))
+    }
+
+    /// The external addresses of an environment that the fast path knows.
+    #[must_use]
+    pub fn endpoints_of(&self, number: u32) -> &[Address] {
+        self.endpoints.get(&number).map_or(&[], Vec::as_slice)
+    }
+
+    /// The interface indices of an environment's ports that the fast path knows.
+    #[must_use]
+    pub fn entries_of(&self, number: u32) -> &[u32] {
+        self.entries.get(&number).map_or(&[], Vec::as_slice)
+    }
+}

@@ -1,0 +1,140 @@
+//! Filters of the clsact qdisc that run a program.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use anyhow::{Context, Result};
+use aya::programs::TcAttachType;
+use rtnetlink::{
+    packet_core::{NLM_F_CREATE, NLM_F_EXCL},
+    packet_route::{
+        RouteNetlinkMessage,
+        tc::{TcAttribute, TcBpfFlags, TcFilterBpf, TcFilterBpfOption, TcHandle, TcMessage, TcOption},
+    },
+};
+
+use super::{Netlink, collect, plain};
+
+/// A filter that runs a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// Its priority: the lowest comes first.
+    pub priority: u16,
+    /// Number of the program.
+    pub program: u32,
+}
+
+/// The qdisc's place in the hierarchy (`TC_H_CLSACT`).
+const CLSACT: TcHandle = TcHandle {
+    major: 0xffff,
+    minor: 0xfff1,
+};
+
+/// All filters envnet sets have this one, so that a replacement replaces.
+const HANDLE: TcHandle = TcHandle { major: 0, minor: 1 };
+
+impl Netlink {
+    /// The BPF filters of an interface's clsact qdisc in one direction.
+    pub async fn filters(&self, index: u32, direction: TcAttachType) -> Result<Vec<Filter>> {
+        let mut filters = self.0.traffic_filter(signed(index)?);
+        let request = match direction {
+            TcAttachType::Egress => filters.get().egress(),
+            _ => filters.get().ingress(),
+        };
+        collect(request.execute(), "filters", |message| filter(&message)).await
+    }
+
+    /// Gives an interface a clsact qdisc, unless it has one.
+    pub async fn add_clsact(&self, index: u32) -> Result<()> {
+        let mut message = clsact(index)?;
+        message.header.handle = TcHandle {
+            major: CLSACT.major,
+            minor: 0,
+        };
+        message.attributes.push(TcAttribute::Kind("clsact".to_owned()));
+        let request = RouteNetlinkMessage::NewQueueDiscipline(message);
+        match self.request(request, NLM_F_CREATE | NLM_F_EXCL).await {
+            Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::EEXIST => Ok(()),
+            other => other.map_err(plain).context("cannot add a clsact qdisc"),
+        }
+    }
+
+    /// Removes the clsact qdisc of an interface with all its filters.
+    pub async fn delete_clsact(&self, index: u32) -> Result<()> {
+        let request = RouteNetlinkMessage::DelQueueDiscipline(clsact(index)?);
+        let removed = self.request(request, 0).await;
+        removed.map_err(plain).context("cannot remove the clsact qdisc")
+    }
+
+    /// Sets a filter that runs a program; one of the same priority is replaced in one step.
+    pub async fn set_filter(
+        &self,
+        index: u32,
+        direction: TcAttachType,
+        priority: u16,
+        name: &str,
+        program: BorrowedFd<'_>,
+    ) -> Result<()> {
+        let mut message = of_priority(index, direction, priority)?;
+        message.attributes.push(TcAttribute::Options(
+            [
+                TcFilterBpfOption::ProgFd(program.as_raw_fd().cast_unsigned()),
+                TcFilterBpfOption::ProgName(name.to_owned()),
+                TcFilterBpfOption::Flags(TcBpfFlags::DirectAction),
+            ]
+            .map(TcOption::Bpf)
+            .to_vec(),
+        ));
+        let request = RouteNetlinkMessage::NewTrafficFilter(message);
+        self.request(request, NLM_F_CREATE).await.map_err(plain)
+    }
+
+    /// Takes away what [`Netlink::set_filter`] set.
+    pub async fn delete_filter(&self, index: u32, direction: TcAttachType, priority: u16) -> Result<()> {
+        let request = RouteNetlinkMessage::DelTrafficFilter(of_priority(index, direction, priority)?);
+        self.request(request, 0)
+            .await
+            .map_err(plain)
+            .context("cannot remove a filter")
+    }
+}
+
+fn clsact(index: u32) -> Result<TcMessage> {
+    let mut message = TcMessage::with_index(signed(index)?);
+    message.header.parent = CLSACT;
+    Ok(message)
+}
+
+fn of_priority(index: u32, direction: TcAttachType, priority: u16) -> Result<TcMessage> {
+    let mut message = TcMessage::with_index(signed(index)?);
+    let minor = match direction {
+        TcAttachType::Egress => TcHandle::MIN_EGRESS,
+        _ => TcHandle::MIN_INGRESS,
+    };
+    message.header.parent = TcHandle {
+        major: CLSACT.major,
+        minor,
+    };
+    message.header.handle = HANDLE;
+    // The upper half is the priority, the lower one the protocol (`linux/pkt_sched.h`, tcm_info).
+    let all = u16::try_from(libc::ETH_P_ALL).context("a protocol has 16 bits")?;
+    message.header.info = u32::from(priority) << 16 | u32::from(all.to_be());
+    message.attributes.push(TcAttribute::Kind(TcFilterBpf::KIND.to_owned()));
+    Ok(message)
+}
+
+fn signed(index: u32) -> Result<i32> {
+    i32::try_from(index).context("an interface index is a positive int")
+}
+
+fn filter(message: &TcMessage) -> Option<Filter> {
+    let options = message.attributes.iter().find_map(|attribute| match attribute {
+        TcAttribute::Options(options) => Some(options),
+        _ => None,
+    })?;
+    let program = options.iter().find_map(|option| match option {
+        TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => Some(*id),
+        _ => None,
+    })?;
+    let priority = u16::try_from(message.header.info >> 16).ok()?;
+    Some(Filter { priority, program })
+}
