@@ -123,8 +123,8 @@ pub struct Counters {
     pub packets_out: u64,
     /// Bytes of those packets.
     pub bytes_out: u64,
-    /// When this mapping's internal address last sent something through the router, in nanoseconds of `CLOCK_MONOTONIC`
-    /// (`bpf_ktime_get_ns`); 0 when never.
+    /// When this mapping's internal address last sent something out, in nanoseconds of `CLOCK_MONOTONIC_COARSE`; 0 when
+    /// never.
     pub last_seen: u64,
 }
 
@@ -241,8 +241,8 @@ pub struct Location {
     pub reserved: [u8; 2],
     /// The interface of its port, in host order; 0 for unknown.
     pub interface: u32,
-    /// Explicit padding, zero.
-    pub reserved_too: u32,
+    /// Number E of the environment it was heard in, in host order.
+    pub environment: u32,
     /// When the guest was last heard there, and what came of asking since.
     pub age: Age,
     /// When its traffic last confirmed a next hop, in nanoseconds of `CLOCK_MONOTONIC`.

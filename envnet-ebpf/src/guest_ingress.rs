@@ -10,7 +10,9 @@ use envnet_common::{
 };
 
 use crate::{
-    count, learned, log,
+    count,
+    learned::{self, Asking, Claim},
+    log,
     maps::{self, UPLINK},
     run::Frame,
 };
@@ -45,12 +47,16 @@ pub(crate) fn decide(frame: &mut Frame<'_>) -> Result<Verdict, DropReason> {
     match guest {
         // What was just heard of the guest holds for its station, too.
         Some(guest) if source.is_some() => {
+            let environment = port.environment.number;
             if learned::is_news(guest, mac, interface, now) {
-                learned::hear_station(port.environment.number, mac, interface, now)?;
-                learned::hear_guest(guest, mac, interface, now);
+                let claim = learned::claim(guest, mac, interface, now);
+                learned::hear_station(environment, mac, interface, now, claim)?;
+                if claim != Claim::Mere {
+                    learned::hear_guest(guest, environment, mac, interface, now);
+                }
             }
         }
-        _ => learned::hear_station(port.environment.number, mac, interface, now)?,
+        _ => learned::hear_station(port.environment.number, mac, interface, now, Claim::Mere)?,
     }
 
     if ethernet.destination != ROUTER_INSIDE_MAC {
@@ -161,7 +167,7 @@ fn out(frame: &mut Frame<'_>, port: &Port) -> Option<Result<Verdict, DropReason>
         if !ordinary.lasts(HOPS) {
             return None;
         }
-        let (mac, interface) = learned::location(other, frame.now)?;
+        let (mac, interface) = learned::location(other, frame.now, Asking::Later)?;
         if !frame.packet.fits(interface, uplink.mtu) {
             return None;
         }

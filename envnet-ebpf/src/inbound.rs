@@ -8,7 +8,12 @@ use envnet_common::{
     parse::Ethernet,
 };
 
-use crate::{count, learned, log, maps, maps::UPLINK};
+use crate::{
+    count,
+    learned::{self, Asking},
+    log,
+    maps::{self, GATEWAY_PREFIX, UPLINK},
+};
 
 /// Translates a packet and returns the interface it leaves by; `None` when it is the router's, and was not changed.
 ///
@@ -20,9 +25,14 @@ pub(crate) fn decide<P: Write>(
     ethernet: &Ethernet,
     only: Option<u32>,
     now: u64,
+    asking: Asking,
     reaches: impl FnOnce(&P, u32, u32) -> bool,
 ) -> Option<Result<u32, DropReason>> {
     const HOPS: u8 = 1;
+    // Most of what comes in is the host's own.
+    if ethernet.destination.0[0] != GATEWAY_PREFIX {
+        return None;
+    }
     let ordinary = Ordinary::parse(packet, HOPS)?;
     let (source, destination) = (ordinary.ip.tail.source, ordinary.ip.tail.destination);
     let endpoint = maps::endpoint(destination)?;
@@ -35,7 +45,7 @@ pub(crate) fn decide<P: Write>(
         return None;
     }
     let (number, internal) = (environment.number, endpoint.internal);
-    let (mac, interface) = learned::location(endpoint, now)?;
+    let (mac, interface) = learned::location(endpoint, now, asking)?;
     let uplink = UPLINK.get(0)?;
     if log::wants_translations() || !reaches(packet, interface, uplink.mtu) {
         return None;

@@ -16,6 +16,9 @@ use envnet_common::{
     },
 };
 
+/// First byte of every gateway's Ethernet address, which spares nearly all of the host's own traffic a look into a map.
+pub(crate) const GATEWAY_PREFIX: u8 = 0xfe;
+
 #[map]
 pub(crate) static ENVIRONMENTS: HashMap<u32, Environment> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 #[map]
@@ -69,8 +72,8 @@ pub(crate) fn port(interface: u32) -> Option<Port> {
     unsafe { PORTS.get(interface) }.copied()
 }
 
-/// The entry of an external address. It stays readable until the program ends; should it be removed meanwhile, what is
-/// learned in it is lost, no more.
+/// The entry of an external address. It stays readable until the program ends; should it be removed meanwhile and become
+/// another mapping's, [`Location::environment`](envnet_common::maps::Location) tells what was written to it late.
 #[inline(always)]
 pub(crate) fn endpoint(external: Address) -> Option<&'static mut Endpoint> {
     let endpoint = ENDPOINTS.get_ptr_mut(external)?;

@@ -55,11 +55,13 @@ impl Packet<'_> {
         unsafe { (*self.context.skb.skb).vlan_present != 0 }
     }
 
-    /// Whether an interface with this MTU, which all interfaces concerned have, takes the packet, or every segment of it,
-    /// in one piece.
+    /// Whether an interface with this MTU takes the packet, or every segment of it, in one piece. The kernel is only asked
+    /// about what a link might be too narrow for, should somebody have changed its MTU since.
     #[inline(always)]
     pub(crate) fn fits(&self, interface: u32, mtu: u32) -> bool {
-        self.context.len() <= Ethernet::LEN as u32 + mtu || self.check_mtu(interface, 0, BPF_MTU_CHK_SEGS)
+        const EVERY_LINK: u32 = 1280;
+        let sure = if mtu < EVERY_LINK { mtu } else { EVERY_LINK };
+        self.context.len() <= Ethernet::LEN as u32 + sure || self.check_mtu(interface, 0, BPF_MTU_CHK_SEGS)
     }
 
     /// Whether the interface is there.
@@ -155,7 +157,12 @@ impl<'a> Linear<'a> {
         let linear = context.data_end() - context.data();
         if linear < HEADERS && (context.len() as usize) > linear {
             // A failure shows when the headers are read.
-            let _ = context.pull_data(HEADERS as u32);
+            let wanted = if context.len() < HEADERS as u32 {
+                context.len()
+            } else {
+                HEADERS as u32
+            };
+            let _ = context.pull_data(wanted);
         }
         Self(Packet::new(context))
     }

@@ -10,13 +10,10 @@ use envnet_common::{
 };
 
 use crate::{
-    maps::{self, UPLINK},
+    maps::{self, GATEWAY_PREFIX, UPLINK},
     run::Frame,
     uplink_ingress,
 };
-
-/// First byte of every gateway's Ethernet address, which spares nearly all of the host's own traffic a look into a map.
-const GATEWAY_PREFIX: u8 = 0xfe;
 
 #[inline(always)]
 pub(crate) fn decide(context: &TcContext, frame: &mut Frame<'_>) -> Result<Verdict, DropReason> {
@@ -24,6 +21,10 @@ pub(crate) fn decide(context: &TcContext, frame: &mut Frame<'_>) -> Result<Verdi
     let Ok(ethernet) = Ethernet::parse(&frame.packet) else {
         return Ok(Verdict::Next);
     };
+    if frame.packet.had_tag() {
+        // From a VLAN device on the uplink, which is a network of its own.
+        return Ok(Verdict::Next);
+    }
     let Some(uplink) = UPLINK.get(0) else {
         return Ok(Verdict::Next);
     };

@@ -7,7 +7,8 @@ use envnet_common::{
 };
 
 use crate::{
-    inbound, learned,
+    inbound,
+    learned::{self, Asking},
     maps::{self, UPLINK},
     run::{Frame, lookup},
     skb::Linear,
@@ -40,7 +41,7 @@ fn ingress(frame: &mut Frame<'_>, only: Option<u32>, back: Verdict) -> Result<Ve
     match ethernet.ethertype {
         ETHERTYPE_IPV4 => {
             let reaches = |packet: &Linear<'_>, interface, mtu| packet.fits(interface, mtu);
-            match inbound::decide(&mut frame.packet, &ethernet, only, frame.now, reaches) {
+            match inbound::decide(&mut frame.packet, &ethernet, only, frame.now, Asking::Here, reaches) {
                 Some(decision) => decision.map(Verdict::Send),
                 None => Ok(Verdict::Next),
             }

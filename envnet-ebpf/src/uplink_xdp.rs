@@ -14,7 +14,7 @@ use envnet_common::{
     translate::{L4Checksum, WordEdit},
 };
 
-use crate::{count, inbound, maps::TAPS};
+use crate::{count, inbound, learned::Asking, maps::TAPS};
 
 #[inline(always)]
 pub(crate) fn run(context: &XdpContext) -> u32 {
@@ -25,7 +25,7 @@ pub(crate) fn run(context: &XdpContext) -> u32 {
     if ethernet.ethertype != ETHERTYPE_IPV4 {
         return XDP_PASS;
     }
-    match inbound::decide(&mut frame, &ethernet, None, count::now(), Frame::reaches) {
+    match inbound::decide(&mut frame, &ethernet, None, count::now(), Asking::Later, Frame::reaches) {
         None => XDP_PASS,
         Some(Ok(interface)) => TAPS.redirect(interface, u64::from(XDP_DROP)).unwrap_or(XDP_DROP),
         Some(Err(reason)) => {

@@ -61,7 +61,7 @@ pub struct Lab {
     host: Namespace,
     directory: Directory,
     uplink_mac: String,
-    accelerated: bool,
+    accelerate: Option<&'static str>,
 }
 
 impl Lab {
@@ -115,7 +115,7 @@ impl Lab {
             host,
             directory,
             uplink_mac,
-            accelerated: accelerate != Some("off"),
+            accelerate,
         };
         let configuration = plan::configuration(environments, mode);
         lab.write_configuration(&match accelerate {
@@ -133,7 +133,13 @@ impl Lab {
     /// Whether there is a fast path.
     #[must_use]
     pub fn is_accelerated(&self) -> bool {
-        self.accelerated
+        self.accelerate != Some("off")
+    }
+
+    /// Whether the fast path is XDP, which wants finished checksums from the outside.
+    #[must_use]
+    pub fn has_xdp(&self) -> bool {
+        self.accelerate == Some("xdp")
     }
 
     /// Replaces the configuration file.

@@ -36,6 +36,8 @@ pub fn transfer(client: &Namespace, server: &Namespace, target: Ipv4Addr, length
     thread::scope(|scope| {
         let echo = scope.spawn(|| -> Result<Transfer> {
             let (stream, peer) = accept(&listener)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
             let copied = std::io::copy(&mut &stream, &mut &stream).context("echo server")?;
             stream.shutdown(Shutdown::Write)?;
             ensure!(copied == length as u64, "the server got {copied} of {length} bytes");

@@ -65,7 +65,9 @@ fn every_combination(role: Role, offload: Offload) -> Result<()> {
         ensure!(guest.ping(GATEWAY)?.is_some(), "the guest is not up");
         for (uplink, uplink_settings) in SETTINGS {
             set(lab.host(), "eth0", uplink_settings)?;
-            set(lab.outside(), "eth0", uplink_settings)?;
+            // A real card's packets come with finished checksums, and XDP can do with no others.
+            let outside = if lab.has_xdp() { SETTINGS[3].1 } else { uplink_settings };
+            set(lab.outside(), "eth0", outside)?;
             set(&router, "gw1", uplink_settings)?;
             for (inside, inside_settings) in SETTINGS {
                 set(lab.host(), "peer1-br1", inside_settings)?;

@@ -90,6 +90,7 @@ pub(crate) fn endpoint(number: u32, internal: Ipv4Addr, mac: [u8; 6]) -> Endpoin
         location: Location {
             mac: Mac(mac),
             interface: LOOPBACK,
+            environment: number,
             age: FRESH,
             ..Location::default()
         },

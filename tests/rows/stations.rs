@@ -1,10 +1,14 @@
 //! Which port an Ethernet address is behind: what a bridge learns, with a guard against who takes another's.
 
-use envnet_common::{DropReason::MacSpoofed, maps::ROUTER_INSIDE_MAC};
+use envnet_common::{
+    DropReason::MacSpoofed,
+    age::Age,
+    maps::{Location, ROUTER_INSIDE_MAC},
+};
 
 use crate::{
     bench::{Bench, LOOPBACK, Outcome, Program},
-    host::{NOWHERE, now},
+    host::{NOWHERE, endpoint, now},
     names::{
         ENVIRONMENT, EVERYBODY, GUEST, GUEST_MAC, GUEST_OUTSIDE, IPV4, OTHER_ENVIRONMENT, OUTSIDE, ROUTER, SIBLING,
         SIBLING_MAC, sent_by,
@@ -13,7 +17,7 @@ use crate::{
 };
 
 const SECOND: u64 = 1_000_000_000;
-/// What a station has said since the system started is far from the clock's zero on any machine that has built this.
+/// Longer than a bridge remembers.
 const LONG: u64 = 301 * SECOND;
 
 fn to_sibling() -> Vec<u8> {
@@ -55,12 +59,53 @@ fn heard_stations_are_learned() {
     assert_eq!(bench.station(OTHER_ENVIRONMENT, GUEST_MAC), None);
 }
 
+/// Who was quiet while somebody else spoke in its name only has to speak.
+#[test]
+fn a_guest_takes_its_own_address_back() {
+    let mut bench = Bench::load();
+    let sent = sent_by(GUEST_MAC, &packet(GUEST, OUTSIDE, Payload::Tcp));
+    bench.learn(Some(GUEST));
+    let mut guest = endpoint(ENVIRONMENT, GUEST, GUEST_MAC);
+    guest.location.age = Age::new(now() - SECOND);
+    bench.set_endpoint(GUEST_OUTSIDE, &guest);
+    bench.set_station(ENVIRONMENT, GUEST_MAC, NOWHERE, now());
+    assert!(matches!(
+        bench.observe(Program::GuestIngress, &sent),
+        Ok(Outcome::Redirect(_))
+    ));
+    assert_eq!(
+        bench.station(ENVIRONMENT, GUEST_MAC).map(|station| station.interface),
+        Some(LOOPBACK)
+    );
+}
+
+/// A guest cannot fill the table for everybody by changing its address with every frame.
+#[test]
+fn a_guest_has_one_address_at_a_time() {
+    let mut bench = Bench::load();
+    bench.learn(Some(GUEST));
+    let other = [2, 0, 0, 0, 0, 0x77];
+    let sent = sent_by(other, &packet(GUEST, OUTSIDE, Payload::Tcp));
+    let mut guest = endpoint(ENVIRONMENT, GUEST, GUEST_MAC);
+    guest.location.age = Age::new(now());
+    bench.set_endpoint(GUEST_OUTSIDE, &guest);
+    bench.observe(Program::GuestIngress, &sent).unwrap();
+    assert_eq!(bench.station(ENVIRONMENT, other), None);
+    guest.location.age = Age::new(now() - SECOND / 10);
+    bench.set_endpoint(GUEST_OUTSIDE, &guest);
+    bench.observe(Program::GuestIngress, &sent).unwrap();
+    assert!(bench.station(ENVIRONMENT, other).is_some());
+}
+
 #[test]
 fn nobody_takes_the_address_of_who_speaks() {
     let mut bench = Bench::load();
     let sent = sent_by(GUEST_MAC, &packet(GUEST, OUTSIDE, Payload::Tcp));
     for owner in [Some(GUEST), None] {
         bench.learn(owner);
+        let mut guest = endpoint(ENVIRONMENT, GUEST, GUEST_MAC);
+        guest.location = Location::default();
+        bench.set_endpoint(GUEST_OUTSIDE, &guest);
         bench.set_station(ENVIRONMENT, GUEST_MAC, NOWHERE, now());
         bench.must(
             "speaks elsewhere",

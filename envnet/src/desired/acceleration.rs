@@ -183,14 +183,16 @@ pub(super) fn environment(config: &Config, entry: maps::Environment) -> Option<F
 ///
 /// The fast path believes what it hears for a quarter of a second and then asks through the router, so the router has to
 /// ask at once, too: an entry is believed for a shorter time than that, is probed with the first packet after it
-/// (`delay_first_probe_time` 0), with one unicast and then with broadcasts. Without a fast path, the kernel's own defaults.
-pub(super) fn neighbour_sysctls(accelerate: Accelerate) -> [(&'static str, &'static str); 5] {
+/// (`delay_first_probe_time` 0), with one unicast and then with broadcasts, for as long in all as the kernel would by
+/// default: 3 s. Without a fast path, the kernel's own defaults.
+pub(super) fn neighbour_sysctls(accelerate: Accelerate) -> [(&'static str, &'static str); 6] {
     match accelerate {
         Accelerate::Off => [
             ("base_reachable_time_ms", "30000"),
             ("delay_first_probe_time", "5"),
             ("retrans_time_ms", "1000"),
             ("ucast_solicit", "3"),
+            ("mcast_solicit", "3"),
             ("mcast_resolicit", "0"),
         ],
         // Times that are whole ticks of every kernel's clock, or they would not read as they were written.
@@ -199,7 +201,8 @@ pub(super) fn neighbour_sysctls(accelerate: Accelerate) -> [(&'static str, &'sta
             ("delay_first_probe_time", "0"),
             ("retrans_time_ms", "100"),
             ("ucast_solicit", "1"),
-            ("mcast_resolicit", "3"),
+            ("mcast_solicit", "30"),
+            ("mcast_resolicit", "30"),
         ],
     }
 }

@@ -89,6 +89,7 @@ impl Host {
                     location: Location {
                         mac: Mac(guest_mac(mapping.internal)),
                         interface: LOOPBACK,
+                        environment: world.environment,
                         age: FRESH,
                         ..Location::default()
                     },

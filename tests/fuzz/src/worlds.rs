@@ -88,7 +88,7 @@ pub fn elsewhere(world: &World) -> World {
             network: ELSEWHERE.into(),
             ..world.external
         },
-        gateway: [2, 0, 0, 0, 0, 2],
+        gateway: [0xfe, 0, 0, 0, 0, 2],
         ..world.clone()
     }
 }
@@ -115,7 +115,7 @@ impl Plan {
             environment: self.environment,
             internal,
             external,
-            gateway: [2, 0, 0, 0, 0, 1],
+            gateway: [0xfe, 0, 0, 0, 0, 1],
             mappings: own
                 .chain(others.map(|at| of(self.environment + 1, at, elsewhere)))
                 .collect(),

@@ -363,9 +363,10 @@ fn tcx_programs(interface: &str, direction: TcAttachType) -> Result<Vec<(u32, St
         .collect())
 }
 
-/// Whether a program may be `program`: the kernel keeps the first 15 bytes of a name.
+/// Whether `name` is what the kernel keeps of `program`'s: the first 15 bytes.
 fn is_named(program: &str, name: &str) -> bool {
-    !name.is_empty() && program.starts_with(name)
+    const KEPT: usize = 15;
+    program.get(..KEPT).unwrap_or(program) == name
 }
 
 fn programs_directory(directory: &Path) -> PathBuf {
