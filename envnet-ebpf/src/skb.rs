@@ -61,7 +61,7 @@ impl Packet<'_> {
     pub(crate) fn fits(&self, interface: u32, mtu: u32) -> bool {
         const EVERY_LINK: u32 = 1280;
         let sure = if mtu < EVERY_LINK { mtu } else { EVERY_LINK };
-        self.context.len() <= Ethernet::LEN as u32 + sure || self.check_mtu(interface, 0, BPF_MTU_CHK_SEGS)
+        self.size() <= Ethernet::LEN + sure as usize || self.check_mtu(interface, 0, BPF_MTU_CHK_SEGS)
     }
 
     /// Whether the interface is there.
@@ -153,15 +153,15 @@ impl<'a> Linear<'a> {
     #[inline(always)]
     pub(crate) fn new(context: &'a TcContext) -> Self {
         /// As much as is ever looked at: Ethernet, IPv4 and the checksum of TCP, or ARP.
-        const HEADERS: usize = Ethernet::LEN + 40;
+        const HEADERS: u32 = 14 + 40;
         let linear = context.data_end() - context.data();
-        if linear < HEADERS && (context.len() as usize) > linear {
-            // A failure shows when the headers are read.
-            let wanted = if context.len() < HEADERS as u32 {
+        if linear < HEADERS as usize && context.len() as usize > linear {
+            let wanted = if context.len() < HEADERS {
                 context.len()
             } else {
-                HEADERS as u32
+                HEADERS
             };
+            // A failure shows when the headers are read.
             let _ = context.pull_data(wanted);
         }
         Self(Packet::new(context))
