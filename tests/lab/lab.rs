@@ -28,6 +28,10 @@ use crate::{
     tap::Offload,
 };
 
+/// The uplink's Ethernet address. As with most cards it is lower than those of envnet's links; a random one might not be,
+/// and a bridge takes the lowest of its ports' for its own.
+const UPLINK_MAC: &str = "02:00:00:00:0e:00";
+
 /// What kind of laboratory.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -92,7 +96,7 @@ impl Lab {
         outside.set_sysctl("net/ipv6/conf/all/disable_ipv6", "1")?;
         outside.set_sysctl("net/ipv4/ip_forward", "1")?;
         host.ip(&format!(
-            "link add eth0 type veth peer name eth0 netns {}",
+            "link add eth0 address {UPLINK_MAC} type veth peer name eth0 netns {}",
             outside.name()
         ))?;
         outside.ip(&format!("address add {GATEWAY}/16 dev eth0"))?;

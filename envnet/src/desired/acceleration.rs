@@ -179,30 +179,26 @@ pub(super) fn environment(config: &Config, entry: maps::Environment) -> Option<F
     Some(Fast { ports, endpoints })
 }
 
-/// How fast the routers notice that a neighbour is gone, per interface.
+/// How fast the routers notice that a neighbour is gone, on one of their interfaces.
 ///
 /// The fast path believes what it hears for a quarter of a second and then asks through the router, so the router has to
 /// ask at once, too: an entry is believed for a shorter time than that, is probed with the first packet after it
 /// (`delay_first_probe_time` 0), with one unicast and then with broadcasts, for as long in all as the kernel would by
-/// default: 3 s. Without a fast path, the kernel's own defaults.
-pub(super) fn neighbour_sysctls(accelerate: Accelerate) -> [(&'static str, &'static str); 6] {
-    match accelerate {
-        Accelerate::Off => [
-            ("base_reachable_time_ms", "30000"),
-            ("delay_first_probe_time", "5"),
-            ("retrans_time_ms", "1000"),
-            ("ucast_solicit", "3"),
-            ("mcast_solicit", "3"),
-            ("mcast_resolicit", "0"),
-        ],
+/// default: 3 s. On the link outside, which is not envnet's, they come more slowly (RFC 1122, section 2.3.2.1). Without a
+/// fast path, the kernel's own defaults.
+pub(super) fn neighbour_sysctls(accelerate: Accelerate, outside: bool) -> [(&'static str, &'static str); 6] {
+    let [reachable, delay, retransmit, unicasts, broadcasts, again] = match (accelerate, outside) {
+        (Accelerate::Off, _) => ["30000", "5", "1000", "3", "3", "0"],
         // Times that are whole ticks of every kernel's clock, or they would not read as they were written.
-        _ => [
-            ("base_reachable_time_ms", "160"),
-            ("delay_first_probe_time", "0"),
-            ("retrans_time_ms", "100"),
-            ("ucast_solicit", "1"),
-            ("mcast_solicit", "30"),
-            ("mcast_resolicit", "30"),
-        ],
-    }
+        (_, false) => ["160", "0", "100", "1", "30", "30"],
+        (_, true) => ["160", "0", "300", "1", "10", "10"],
+    };
+    [
+        ("base_reachable_time_ms", reachable),
+        ("delay_first_probe_time", delay),
+        ("retrans_time_ms", retransmit),
+        ("ucast_solicit", unicasts),
+        ("mcast_solicit", broadcasts),
+        ("mcast_resolicit", again),
+    ]
 }

@@ -371,8 +371,8 @@ fn sysctls(config: &Config, number: u32) -> Vec<Sysctl> {
     for conf in ["all", "default"] {
         sysctls.push(set(Place::Router, format!("ipv6/conf/{conf}/disable_ipv6"), "1"));
     }
-    for interface in [names::router_inside(number), names::gateway(number)] {
-        for (key, value) in acceleration::neighbour_sysctls(config.uplink.accelerate) {
+    for (interface, outside) in [(names::router_inside(number), false), (names::gateway(number), true)] {
+        for (key, value) in acceleration::neighbour_sysctls(config.uplink.accelerate, outside) {
             sysctls.push(set(Place::Router, format!("ipv4/neigh/{interface}/{key}"), value));
         }
     }

@@ -42,7 +42,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("ENVNET_EBPF_OBJECT"));
 #[derive(Debug, Parser)]
 #[command(name = "envnet-bench", bin_name = "cargo xtask bench")]
 struct Options {
-    /// All combinations in more rounds, and the page with charts; some 20 minutes on a machine that does nothing else
+    /// All combinations in more rounds, and the page with charts; some ten minutes on a machine that does nothing else
     #[arg(long)]
     full: bool,
     /// Only this; can be given more than once

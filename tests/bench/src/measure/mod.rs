@@ -51,15 +51,15 @@ impl Effort {
     };
     pub(crate) const FULL: Self = Self {
         name: "full",
-        rounds: 15,
-        long_rounds: 9,
+        rounds: 9,
+        long_rounds: 5,
         flood: Duration::from_millis(60),
         bursts: 6,
-        megabytes: 1500,
+        megabytes: 1000,
         requests: 20_000,
         connections: 5_000,
         mappings: &[2, 1_000, 10_000, 100_000],
-        environments: &[(1, 9), (10, 7), (100, 5)],
+        environments: &[(1, 5), (10, 5), (100, 3)],
         is_quick: false,
     };
 }
