@@ -55,10 +55,10 @@ struct Options {
     #[arg(long)]
     scale: bool,
     /// Folder for the record (JSON) and the charts
-    #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
+    #[arg(long, value_name = "FOLDER", default_value = "target/bench", overrides_with = "output")]
     output: PathBuf,
     /// Folder for the page, which a full run of everything writes anew
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", overrides_with = "docs")]
     docs: Option<PathBuf>,
     /// Measure nothing: write the page from the record of a full run
     #[arg(long, value_name = "RECORD.json", requires = "docs")]

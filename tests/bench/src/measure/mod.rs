@@ -51,15 +51,15 @@ impl Effort {
     };
     pub(crate) const FULL: Self = Self {
         name: "full",
-        rounds: 9,
+        rounds: 7,
         long_rounds: 5,
-        flood: Duration::from_millis(60),
+        flood: Duration::from_millis(40),
         bursts: 6,
-        megabytes: 1000,
+        megabytes: 600,
         requests: 20_000,
         connections: 5_000,
         mappings: &[2, 1_000, 10_000, 100_000],
-        environments: &[(1, 5), (10, 5), (100, 3)],
+        environments: &[(1, 5), (10, 3), (100, 2)],
         is_quick: false,
     };
 }
