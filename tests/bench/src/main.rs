@@ -55,7 +55,12 @@ struct Options {
     #[arg(long)]
     scale: bool,
     /// Folder for the record (JSON) and the charts
-    #[arg(long, value_name = "FOLDER", default_value = "target/bench", overrides_with = "output")]
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        default_value = "target/bench",
+        overrides_with = "output"
+    )]
     output: PathBuf,
     /// Folder for the page, which a full run of everything writes anew
     #[arg(long, value_name = "FOLDER", overrides_with = "docs")]
