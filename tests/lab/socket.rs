@@ -108,3 +108,15 @@ pub fn receive_frame(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<(usize
     // SAFETY: sockaddr_ll is made of numbers and was zeroed before the kernel wrote to it.
     Ok((length, unsafe { address.assume_init() }))
 }
+
+/// The bytes of an Ethernet address, to build frames with.
+pub fn mac(text: &str) -> Result<[u8; 6]> {
+    let bytes: Vec<u8> = text
+        .split(':')
+        .map(|byte| u8::from_str_radix(byte, 16))
+        .collect::<Result<_, _>>()?;
+    bytes
+        .try_into()
+        .ok()
+        .with_context(|| format!("{text} is no Ethernet address"))
+}

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use envnet_lab::socket::mac;
 use envnet_lab::{
     Lab, interrupt,
     plan::{REMOTE, ROLES},
@@ -14,7 +15,7 @@ use envnet_lab::{
 };
 use etherparse::PacketBuilder;
 
-use crate::fixture::{attached, mac};
+use crate::fixture::attached;
 
 const NOBODY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 77);
 /// An address of the host that no guest may reach through its tap.

@@ -120,15 +120,3 @@ pub(crate) fn detached_with(options: Options, test: impl FnOnce(&Lab) -> Result<
     });
     gone.with_context(|| snapshot::difference(&host, &snapshot::of_host(&lab).unwrap_or_default()))
 }
-
-/// The bytes of an Ethernet address, to build frames with.
-pub(crate) fn mac(text: &str) -> Result<[u8; 6]> {
-    let bytes: Vec<u8> = text
-        .split(':')
-        .map(|byte| u8::from_str_radix(byte, 16))
-        .collect::<Result<_, _>>()?;
-    bytes
-        .try_into()
-        .ok()
-        .with_context(|| format!("{text} is no Ethernet address"))
-}

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use envnet_lab::socket::mac;
 use envnet_lab::{
     Lab, Options,
     capture::Frame,
@@ -17,7 +18,7 @@ use envnet_lab::{
 };
 
 use crate::{
-    fixture::{attached_each_way, attached_with, mac},
+    fixture::{attached_each_way, attached_with},
     shortcut, traffic,
 };
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use envnet_lab::socket::mac;
 use envnet_lab::{
     Lab, Options,
     capture::Capture,
@@ -17,7 +18,7 @@ use envnet_lab::{
     tap::Offload,
 };
 
-use crate::fixture::{detached_with, mac};
+use crate::fixture::detached_with;
 
 /// Frames that each guest sends, and that the outside sends to each environment.
 const FRAMES: usize = 400;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use envnet_lab::socket::mac;
 use envnet_lab::{
     Lab,
     capture::Capture,
@@ -19,7 +20,7 @@ use envnet_lab::{
 use etherparse::PacketBuilder;
 
 use crate::{
-    fixture::{attached_fast, mac},
+    fixture::attached_fast,
     foreign_ports::{self, Newcomer},
 };
 

@@ -56,15 +56,16 @@ impl EnvironmentPlan<'_> {
             .filter(|index| self.inventory.home(**index).is_none_or(|home| home == wanted.number))
             .copied()
             .collect();
-        let own = |name: &str| {
+        // Own links keep their programs, or go with them, as long as there is a fast path at all.
+        let stays = |name: &str| {
             let link = self.observed.links.get(name);
-            link.is_none_or(|link| link.owner(self.instance).is_some())
+            wanted.fast.is_some() && link.is_none_or(|link| link.owner(self.instance).is_some())
         };
         let mut actions: Vec<_> = self
             .inventory
             .accelerated(wanted.number)
             .filter(|(link, _)| !self.made.contains(&(Place::Host, *link)))
-            .filter(|(link, _)| !ports.iter().any(|port| port.link == *link) && !own(link))
+            .filter(|(link, _)| !ports.iter().any(|port| port.link == *link) && !stays(link))
             .map(|(link, site)| detach(site, link))
             .collect();
         if !surplus.is_empty() {
@@ -95,9 +96,6 @@ impl EnvironmentPlan<'_> {
         for action in actions {
             self.push(action);
         }
-        if wanted.fast.is_none() {
-            self.without_programs();
-        }
     }
 
     fn foreign_ports(&self) -> Vec<Port> {
@@ -116,19 +114,6 @@ impl EnvironmentPlan<'_> {
             .filter(|link| link.owner(self.instance).is_none())
             .filter_map(|link| fast.foreign_port(&link.name))
             .collect()
-    }
-
-    /// Takes the fast path's programs from the environment's links.
-    fn without_programs(&mut self) {
-        let surplus: Vec<_> = self
-            .inventory
-            .accelerated(self.wanted.number)
-            .filter(|(link, _)| !self.made.contains(&(Place::Host, *link)))
-            .map(|(link, site)| detach(site, link))
-            .collect();
-        for action in surplus {
-            self.push(action);
-        }
     }
 }
 

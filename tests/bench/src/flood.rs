@@ -158,15 +158,3 @@ pub(crate) fn program<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xd
 pub(crate) fn index(namespace: &Namespace, interface: &str) -> Result<u32> {
     namespace.run(|| if_nametoindex(interface).with_context(|| format!("no interface {interface}")))
 }
-
-/// The bytes of an Ethernet address.
-pub(crate) fn mac(text: &str) -> Result<[u8; 6]> {
-    let bytes: Vec<u8> = text
-        .split(':')
-        .map(|byte| u8::from_str_radix(byte, 16))
-        .collect::<Result<_, _>>()?;
-    bytes
-        .try_into()
-        .ok()
-        .with_context(|| format!("{text} is no Ethernet address"))
-}

@@ -3,6 +3,7 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
+use envnet_lab::socket::mac;
 use envnet_lab::{
     interrupt,
     namespace::Namespace,
@@ -12,7 +13,6 @@ use envnet_lab::{
 };
 
 use crate::{
-    flood::mac,
     frames::{Addresses, Varied, peer},
     methods::{Method, Standing},
     port::{Guest, INTERFACE},

@@ -9,8 +9,10 @@ use anyhow::{Result, bail, ensure};
 use envnet_lab::{interrupt, namespace::Namespace, plan::GATEWAY};
 
 use super::Effort;
+use envnet_lab::socket::mac;
+
 use crate::{
-    flood::{Generator, Sink, mac},
+    flood::{Generator, Sink},
     frames::{Addresses, Varied, peer},
     port::INTERFACE,
     reader::Reader,
