@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 use crate::process;
 
@@ -87,6 +88,15 @@ impl Envnet {
             );
         }
         Ok(outcome.stdout)
+    }
+
+    /// Runs a subcommand that changes something, and says how many changes it has made.
+    pub fn changes(&self, arguments: &str) -> Result<u64> {
+        let text = self.succeed(&format!("--json {arguments}"))?;
+        let answer: Value = serde_json::from_str(&text).with_context(|| format!("no JSON: {text}"))?;
+        answer["changes"]
+            .as_u64()
+            .with_context(|| format!("no count of changes in {text}"))
     }
 }
 

@@ -15,7 +15,7 @@ use envnet_lab::{
     tap::Offload,
 };
 
-use crate::{fixture::attached_fast, lifecycle, shortcut, traffic};
+use crate::{fixture::attached_fast, shortcut, traffic};
 
 const PORT: &str = "vnet7";
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -111,10 +111,7 @@ fn with_newcomer(newcomer: impl Fn(&Lab, Role) -> Result<Newcomer>) -> Result<()
         traffic::tcp(outside, inside, dc.external(1), 1 << 20).context("from outside")?;
         traffic::tcp(inside, outside, GATEWAY, 1 << 20).context("to the outside")?;
         traffic::tcp(sibling.namespace(), inside, dc.internal(), 1 << 20).context("from the sibling")?;
-        ensure!(
-            lifecycle::changes(lab, "--json attach")? == 0,
-            "another attach changed something"
-        );
+        ensure!(lab.envnet().changes("attach")? == 0, "another attach changed something");
 
         lab.detach()?;
         ensure!(is_there(lab, PORT)?, "detach has touched the port");

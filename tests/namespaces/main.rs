@@ -1,6 +1,6 @@
 //! End to end: the real command, the real data path, guests made of namespaces. Needs root.
 //!
-//! Every test runs in a laboratory of its own and ends with the same questions (see [`fixture`]): did an internal address
+//! Every test runs in a laboratory of its own and ends with the same questions (see [`envnet_lab::fixture`]): did an internal address
 //! leave the uplink, is the host as it was, is anything left?
 
 mod address_plans;
@@ -8,7 +8,6 @@ mod counters;
 mod counting_program;
 mod deaf;
 mod errors;
-mod fixture;
 mod foreign_ports;
 mod foreign_programs;
 mod fragments;
@@ -17,7 +16,6 @@ mod hostile;
 mod isolation;
 mod laboratory;
 mod learning;
-mod lifecycle;
 mod neighbours;
 mod note;
 mod offloads;
@@ -26,8 +24,7 @@ mod reach;
 mod refusals;
 mod removed;
 mod shortcut;
-mod snapshot;
 mod spoofing;
 mod within;
 
-use envnet_lab::traffic;
+use envnet_lab::{fixture, snapshot, traffic};

@@ -33,6 +33,8 @@ enum Layer {
     Rows,
     /// Environments end to end, with namespaces for guests.
     Namespaces,
+    /// Environments that are changed, taken over, damaged and killed half-way.
+    Lifecycle,
     /// Environments end to end, with clones of one running machine.
     Clones,
 }
@@ -55,9 +57,6 @@ const UNITS: [&str; 12] = [
 
 /// What is of interest under another kernel: does it load the programs, and do they work there?
 const LAYERS_IN_KERNELS: [Layer; 2] = [Layer::Rows, Layer::Namespaces];
-
-/// In the names of tests that take many minutes in a translated guest, and test the command more than the kernel.
-const SLOW: &str = "killed_at_any_point";
 
 /// The verb `test`.
 pub(crate) fn test(options: &Options) -> Result<()> {
@@ -164,6 +163,7 @@ impl Layer {
             Self::Units => "units",
             Self::Rows => "rows",
             Self::Namespaces => "namespaces",
+            Self::Lifecycle => "lifecycle",
             Self::Clones => "clones",
         }
     }
@@ -174,6 +174,7 @@ impl Layer {
             Self::Units => &[],
             Self::Rows => &["rows", "model"],
             Self::Namespaces => &["namespaces"],
+            Self::Lifecycle => &["lifecycle"],
             Self::Clones => &["clones"],
         }
     }
@@ -249,10 +250,6 @@ impl Layer {
         test.args(["--package", "envnet-lab"]);
         test.args(self.tests().iter().flat_map(|test| ["--test", test]));
         test.args(["--", "--test-threads", threads]);
-        if kernel.is_some() && self == Self::Namespaces {
-            println!("skipped: tests named *{SLOW}*, which attach some forty times each");
-            test.args(["--skip", SLOW]);
-        }
         Ok(vec![test])
     }
 }

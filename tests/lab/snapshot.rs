@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::Result;
-use envnet_lab::{Lab, namespace, namespace::Namespace};
+
+use crate::{Lab, namespace, namespace::Namespace, process};
 
 /// The host's links, addresses, routes and queueing disciplines, and the router namespaces.
-pub(crate) fn of_host(lab: &Lab) -> Result<String> {
+pub fn of_host(lab: &Lab) -> Result<String> {
     let host = lab.host();
     let mut text = String::new();
     for view in [
@@ -17,8 +18,8 @@ pub(crate) fn of_host(lab: &Lab) -> Result<String> {
     ] {
         text += &without_timers(&host.ip(view)?);
     }
-    text += &envnet_lab::process::output(host.command("tc").args(["qdisc", "show"]))?;
-    text += &envnet_lab::process::output(host.command("tc").args(["filter", "show", "dev", "eth0", "ingress"]))?;
+    text += &process::output(host.command("tc").args(["qdisc", "show"]))?;
+    text += &process::output(host.command("tc").args(["filter", "show", "dev", "eth0", "ingress"]))?;
     let routers = format!("{}-ns", host.name());
     for name in namespace::names()?
         .into_iter()
@@ -51,7 +52,8 @@ fn without_timers(view: &str) -> String {
 }
 
 /// The lines that only one of two snapshots has.
-pub(crate) fn difference(before: &str, after: &str) -> String {
+#[must_use]
+pub fn difference(before: &str, after: &str) -> String {
     let only = |mark: &str, these: &str, those: &str| {
         let lines = these.lines().filter(|line| !those.lines().any(|other| other == *line));
         lines.map(|line| format!("{mark} {line}")).collect::<Vec<_>>()
@@ -60,7 +62,7 @@ pub(crate) fn difference(before: &str, after: &str) -> String {
 }
 
 /// Every IPv4 and IPv6 sysctl of a namespace, by path.
-pub(crate) fn sysctls(namespace: &Namespace) -> Result<BTreeMap<String, String>> {
+pub fn sysctls(namespace: &Namespace) -> Result<BTreeMap<String, String>> {
     namespace.run(|| {
         let mut values = BTreeMap::new();
         for family in ["ipv4", "ipv6"] {
@@ -84,7 +86,8 @@ fn collect(directory: &Path, values: &mut BTreeMap<String, String>) -> Result<()
 }
 
 /// The sysctls among `before` that have another value or are gone.
-pub(crate) fn changed<'a>(before: &'a BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<&'a String> {
+#[must_use]
+pub fn changed<'a>(before: &'a BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<&'a String> {
     before
         .iter()
         .filter(|(key, value)| after.get(*key) != Some(value))

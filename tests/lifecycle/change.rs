@@ -4,12 +4,13 @@ use std::{process::Stdio, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
-    Lab, Options, plan,
+    Lab, Options,
+    fixture::{attached, attached_each_way, detached},
+    plan,
     plan::{Mode, ROLES},
     process::Process,
+    snapshot,
 };
-
-use crate::fixture::{attached, attached_each_way, detached};
 
 #[test]
 fn a_second_attach_changes_nothing() -> Result<()> {
@@ -18,7 +19,7 @@ fn a_second_attach_changes_nothing() -> Result<()> {
         let guest = lab.guest(1, dc)?;
         ensure!(lab.ping(dc.external(1))?.is_some(), "the guest is not up");
         ensure!(
-            changes(lab, "--json attach")? == 0,
+            lab.envnet().changes("attach")? == 0,
             "the second attach changed something"
         );
         ensure!(
@@ -34,11 +35,11 @@ fn a_second_attach_changes_nothing() -> Result<()> {
 #[test]
 fn a_plan_changes_nothing_and_says_what_attach_will_do() -> Result<()> {
     detached(|lab| {
-        let before = crate::snapshot::of_host(lab)?;
+        let before = snapshot::of_host(lab)?;
         let planned = planned(lab)?.len();
         ensure!(planned > 0, "nothing to do on an empty host");
-        ensure!(before == crate::snapshot::of_host(lab)?, "plan changed the host");
-        let done = changes(lab, "--json attach")?;
+        ensure!(before == snapshot::of_host(lab)?, "plan changed the host");
+        let done = lab.envnet().changes("attach")?;
         ensure!(done == planned as u64, "{planned} changes planned, {done} done");
         Ok(())
     })
@@ -108,7 +109,7 @@ fn an_attach_killed_at_any_point_is_repaired_by_the_next() -> Result<()> {
             guest.ping(plan::GATEWAY)?.is_some(),
             "the outside does not answer after the repair"
         );
-        ensure!(changes(lab, "--json attach")? == 0, "the repair was not complete");
+        ensure!(lab.envnet().changes("attach")? == 0, "the repair was not complete");
         Ok(())
     })
 }
@@ -159,14 +160,6 @@ fn a_rebuilt_uplink_is_repaired() -> Result<()> {
     lab.attach()?;
     ensure!(lab.ping(dc.external(1))?.is_some(), "no answer after the repair");
     Ok(())
-}
-
-pub(crate) fn changes(lab: &Lab, arguments: &str) -> Result<u64> {
-    let text = lab.envnet().succeed(arguments)?;
-    let answer: serde_json::Value = serde_json::from_str(&text)?;
-    answer["changes"]
-        .as_u64()
-        .with_context(|| format!("no count of changes in {text}"))
 }
 
 fn planned(lab: &Lab) -> Result<Vec<serde_json::Value>> {

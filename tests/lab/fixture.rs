@@ -8,9 +8,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use envnet_lab::{Lab, Options, interrupt};
 
-use crate::snapshot;
+use crate::{Lab, Options, interrupt, snapshot};
 
 /// The ways packets can take: how programs are attached, the first kernel that can, and which fast path there is.
 const WAYS: [(&str, (u32, u32), &str); 5] = [
@@ -25,22 +24,22 @@ const WAYS: [(&str, (u32, u32), &str); 5] = [
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs a test in a laboratory with two attached environments, then asks the questions of every test.
-pub(crate) fn attached(test: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
+pub fn attached(test: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
     attached_with(Options::default(), test)
 }
 
 /// Runs a test once for each way that packets can take on this kernel, and says which it has not.
-pub(crate) fn attached_each_way(test: impl Fn(&Lab) -> Result<()>) -> Result<()> {
+pub fn attached_each_way(test: impl Fn(&Lab) -> Result<()>) -> Result<()> {
     attached_where(|_| true, test)
 }
 
 /// Runs a test once for each way through the routers.
-pub(crate) fn attached_slowly(test: impl Fn(&Lab) -> Result<()>) -> Result<()> {
+pub fn attached_slowly(test: impl Fn(&Lab) -> Result<()>) -> Result<()> {
     attached_where(|accelerate| accelerate == "off", test)
 }
 
 /// Runs a test once for each fast path.
-pub(crate) fn attached_fast(test: impl Fn(&Lab) -> Result<()>) -> Result<()> {
+pub fn attached_fast(test: impl Fn(&Lab) -> Result<()>) -> Result<()> {
     attached_where(|accelerate| accelerate != "off", test)
 }
 
@@ -83,7 +82,7 @@ fn kernel_version() -> Result<(u32, u32)> {
 }
 
 /// Like [`attached`], in a laboratory of another kind.
-pub(crate) fn attached_with(options: Options, test: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
+pub fn attached_with(options: Options, test: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
     detached_with(options, |lab| {
         lab.attach()?;
         test(lab)
@@ -91,12 +90,12 @@ pub(crate) fn attached_with(options: Options, test: impl FnOnce(&Lab) -> Result<
 }
 
 /// Runs a test in a laboratory where nothing is attached yet.
-pub(crate) fn detached(test: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
+pub fn detached(test: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
     detached_with(Options::default(), test)
 }
 
 /// Like [`detached`], in a laboratory of another kind.
-pub(crate) fn detached_with(options: Options, test: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
+pub fn detached_with(options: Options, test: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
     let lab = Lab::new(options)?;
     // The kernel's link watch takes up to a second to say that a link is up.
     interrupt::wait_for("the uplink", PATIENCE, || {

@@ -1,0 +1,6 @@
+//! The life cycle: environments changed while they run, taken over, damaged, killed half-way. Needs root.
+//!
+//! As with the namespaces, every test runs in a laboratory of its own and ends with the questions of
+//! [`envnet_lab::fixture`].
+
+mod change;
