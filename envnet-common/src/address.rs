@@ -56,8 +56,9 @@ impl fmt::Display for Address {
 }
 
 /// An Ethernet (EUI-48) address in wire order.
-#[repr(transparent)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
+#[repr(C, align(2))]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
+#[expect(clippy::derived_hash_with_manual_eq, reason = "all bytes count for both")]
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
@@ -73,6 +74,14 @@ impl Mac {
     #[inline(always)]
     pub fn is_set(self) -> bool {
         self != Self([0; 6])
+    }
+}
+
+impl PartialEq for Mac {
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        let [a, b]: [[u16; 3]; 2] = [*self, *other].map(bytemuck::cast);
+        a == b
     }
 }
 

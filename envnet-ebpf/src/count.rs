@@ -17,13 +17,13 @@ pub(crate) fn inbound(environment: u32, internal: Address, bytes: usize) {
     }
 }
 
-/// Counts a packet translated from internal to external.
+/// Counts a packet translated from internal to external; `now` is as in [`now`].
 #[inline(always)]
-pub(crate) fn outbound(environment: u32, internal: Address, bytes: usize) {
+pub(crate) fn outbound(environment: u32, internal: Address, bytes: usize, now: u64) {
     if let Some(counters) = counters(environment, internal) {
         counters.packets_out += 1;
         counters.bytes_out += bytes as u64;
-        counters.last_seen = now();
+        counters.last_seen = now;
     }
 }
 

@@ -174,7 +174,7 @@ fn out(frame: &mut Frame<'_>, port: &Port) -> Option<Result<Verdict, DropReason>
         let forward = ordinary.forward(own, internal, HOPS)?;
         return Some(
             forward::write(&mut frame.packet, &forward, mac, ROUTER_INSIDE_MAC).map(|()| {
-                count::outbound(environment.number, source, size);
+                count::outbound(environment.number, source, size, frame.now);
                 count::inbound(number, internal, size);
                 Verdict::Send(interface)
             }),
@@ -192,7 +192,7 @@ fn out(frame: &mut Frame<'_>, port: &Port) -> Option<Result<Verdict, DropReason>
     let forward = ordinary.forward(own, destination, HOPS)?;
     Some(
         forward::write(&mut frame.packet, &forward, hop, environment.mac).map(|()| {
-            count::outbound(environment.number, source, size);
+            count::outbound(environment.number, source, size, frame.now);
             // The host itself is not out there.
             if port.exit_is_port != 0 || hop == uplink.mac {
                 Verdict::Receive(port.exit)

@@ -17,6 +17,7 @@
 
 mod bridge_ingress;
 mod count;
+mod direct;
 mod guest_ingress;
 mod inbound;
 mod learned;

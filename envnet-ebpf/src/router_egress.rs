@@ -34,7 +34,7 @@ fn ipv4(subject: &mut Subject<'_>, ethernet: &Ethernet) -> Result<Verdict, DropR
         lookup.external(internal)
     })?;
     apply(&mut subject.packet, &rewrite)?;
-    count::outbound(environment.number, ip.tail.source, subject.packet.size());
+    count::outbound(environment.number, ip.tail.source, subject.packet.size(), count::now());
     log::translated(environment.number, &rewrite);
 
     if environment.is_external(ip.tail.destination) && lookup.internal(ip.tail.destination).is_some() {

@@ -17,6 +17,8 @@ use envnet_common::{
     translate::{L4Checksum, WordEdit},
 };
 
+use crate::direct;
+
 /// The packet that a program was started for.
 pub(crate) struct Packet<'a> {
     context: &'a TcContext,
@@ -191,17 +193,17 @@ impl Read for Linear<'_> {
 
     #[inline(always)]
     fn read<T: Pod>(&self, offset: usize) -> Option<T> {
-        // SAFETY: the bytes are inside the buffer, and every value of them is a `T`.
-        self.at(offset).map(|at: *mut T| unsafe { at.read_unaligned() })
+        // SAFETY: the bytes are inside the buffer, and headers are at even addresses in it.
+        self.at(offset).map(|at: *mut T| unsafe { direct::read(at) })
     }
 }
 
 impl Write for Linear<'_> {
     #[inline(always)]
     fn write<T: Pod>(&mut self, offset: usize, value: T) -> Option<()> {
-        // SAFETY: the bytes are inside the buffer, which the kernel has made this packet's own before the program started,
-        // as it does for every program that writes.
-        self.at(offset).map(|at: *mut T| unsafe { at.write_unaligned(value) })
+        // SAFETY: as above; and the kernel has made the buffer this packet's own before the program started, as it does for
+        // every program that writes.
+        self.at(offset).map(|at: *mut T| unsafe { direct::write(at, value) })
     }
 
     #[inline(always)]

@@ -14,7 +14,7 @@ use envnet_common::{
     translate::{L4Checksum, WordEdit},
 };
 
-use crate::{count, inbound, learned::Asking, maps::TAPS};
+use crate::{count, direct, inbound, learned::Asking, maps::TAPS};
 
 #[inline(always)]
 pub(crate) fn run(context: &XdpContext) -> u32 {
@@ -65,16 +65,16 @@ impl Read for Frame<'_> {
 
     #[inline(always)]
     fn read<T: Pod>(&self, offset: usize) -> Option<T> {
-        // SAFETY: the bytes are inside the frame, and every value of them is a `T`.
-        self.at(offset).map(|at: *mut T| unsafe { at.read_unaligned() })
+        // SAFETY: the bytes are inside the frame, and headers are at even addresses in it.
+        self.at(offset).map(|at: *mut T| unsafe { direct::read(at) })
     }
 }
 
 impl Write for Frame<'_> {
     #[inline(always)]
     fn write<T: Pod>(&mut self, offset: usize, value: T) -> Option<()> {
-        // SAFETY: the bytes are inside the frame, which is this program's own while it runs.
-        self.at(offset).map(|at: *mut T| unsafe { at.write_unaligned(value) })
+        // SAFETY: as above; and the frame is this program's own while it runs.
+        self.at(offset).map(|at: *mut T| unsafe { direct::write(at, value) })
     }
 
     #[inline(always)]
