@@ -14,6 +14,7 @@ mod fragments;
 mod host;
 mod hostile;
 mod isolation;
+mod jumbo;
 mod laboratory;
 mod learning;
 mod neighbours;
