@@ -1,30 +1,58 @@
 //! Two records side by side: a ratio that is a property of the methods is the same in both.
 
-use std::{iter, path::Path};
+use std::path::Path;
 
 use anyhow::Result;
 
 use crate::{
     methods::{LIMIT, REFERENCE},
-    record::{Record, Row},
+    record::{Figure, Record, Row, TOLERANCE},
 };
 
-type Ratio = fn(&Row) -> Option<f64>;
+type Ratio = fn(&Row) -> Option<Figure>;
 
-/// How much two ratios may differ.
-const TOLERANCE: f64 = 0.10;
+/// How ratios fare.
+#[derive(Debug, Default)]
+struct Verdict {
+    agree: usize,
+    /// Neither record said that they might.
+    differ_silently: usize,
+    announced: usize,
+    /// They agree, but a record said that they might not.
+    doubted: usize,
+    alone: usize,
+}
 
-/// Says which ratios agree and which do not; whether all do that no record has refused.
+/// Says which ratios agree and which do not; whether every one agrees or one of the records has said why it need not.
 pub(crate) fn compare(a: &Path, b: &Path) -> Result<bool> {
-    let (a, b) = (Record::read(a)?, Record::read(b)?);
-    let (mut agreed, mut differ, mut refused, mut alone) = (0, 0, 0, 0);
+    let verdict = judge(&Record::read(a)?, &Record::read(b)?);
+    let limit = TOLERANCE * 100.0;
+    println!(
+        "{} ratios agree within {limit:.0} %, and {} more that a record has doubted; {} differ by more and a record says so; \
+         {} differ silently; {} rows are in one record only",
+        verdict.agree, verdict.doubted, verdict.announced, verdict.differ_silently, verdict.alone
+    );
+    let passed = verdict.differ_silently == 0;
+    println!(
+        "{}",
+        if passed {
+            "the records agree: every ratio is the same or its row says why not"
+        } else {
+            "the records disagree"
+        }
+    );
+    Ok(passed)
+}
+
+fn judge(a: &Record, b: &Record) -> Verdict {
+    let mut verdict = Verdict::default();
+    let find = |row: &Row| {
+        let mut others = b.rows.iter().filter(|other| other.method == row.method);
+        others.find(|other| other.is_beside(row))
+    };
     for row in &a.rows {
-        let Some(other) = b
-            .rows
-            .iter()
-            .find(|other| other.method == row.method && other.is_beside(row))
-        else {
-            alone += 1;
+        let Some(other) = find(row) else {
+            verdict.alone += 1;
             continue;
         };
         let ratios: [(&str, Ratio); 2] = [(REFERENCE, |row| row.to_reference), (LIMIT, |row| row.to_limit)];
@@ -32,35 +60,45 @@ pub(crate) fn compare(a: &Path, b: &Path) -> Result<bool> {
             let (Some(first), Some(second)) = (ratio(row), ratio(other)) else {
                 continue;
             };
-            let difference = (first - second).abs() / first.min(second);
-            let name = format!("{}: {}: {} to {to}", row.measurement, row.variant, row.method);
-            // A ratio is no better than the worst of the four rows that it is made of.
-            let reason = [(&a, row), (&b, other)].into_iter().find_map(|(record, row)| {
-                let beside = record
-                    .rows
-                    .iter()
-                    .filter(|beside| beside.method == to && beside.is_beside(row));
-                iter::once(row).chain(beside).find_map(|row| row.refused.as_ref())
-            });
-            match reason {
-                _ if difference <= TOLERANCE => agreed += 1,
-                Some(reason) => {
-                    refused += 1;
-                    println!("{name}: {first:.2} and {second:.2}; a run refused it: {reason}");
-                }
-                None => {
-                    differ += 1;
-                    println!(
-                        "{name}: {first:.2} and {second:.2} differ by {:.0} %",
-                        difference * 100.0
-                    );
-                }
+            if row.method == to {
+                continue;
             }
+            let difference = (first.value - second.value).abs() / first.value.min(second.value);
+            let trusted = first.is_repeatable() && second.is_repeatable();
+            let said = match (difference <= TOLERANCE, trusted) {
+                (true, true) => {
+                    verdict.agree += 1;
+                    continue;
+                }
+                (true, false) => {
+                    verdict.doubted += 1;
+                    continue;
+                }
+                (false, true) => {
+                    verdict.differ_silently += 1;
+                    "silently".to_owned()
+                }
+                (false, false) => {
+                    verdict.announced += 1;
+                    let reasons = [row, other].map(Row::doubt);
+                    reasons.into_iter().flatten().next().unwrap_or_default()
+                }
+            };
+            println!(
+                "{}: {}: {} to {to}: {:.3} and {:.3} differ by {:.0} %; {said}",
+                row.measurement,
+                row.variant,
+                row.method,
+                first.value,
+                second.value,
+                difference * 100.0
+            );
         }
     }
-    println!(
-        "{agreed} ratios agree within {:.0} %, {differ} differ, {refused} differ that a run refused, {alone} rows are in one only",
-        TOLERANCE * 100.0
-    );
-    Ok(differ == 0)
+    let missing = |row: &&Row| {
+        let mut others = a.rows.iter().filter(|other| other.method == row.method);
+        !others.any(|other| other.is_beside(row))
+    };
+    verdict.alone += b.rows.iter().filter(missing).count();
+    verdict
 }

@@ -17,7 +17,7 @@ mod site;
 mod statistics;
 mod world;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
@@ -28,8 +28,8 @@ use crate::{
     machine::Machine,
     measure::{Effort, connections, growth, latency, lifecycle, program, rate, throughput},
     methods::Method,
-    record::{Participant, Record, Row, relate},
-    rounds::Progress,
+    record::{Participant, Record, Row},
+    rounds::{Ledger, Progress},
     world::World,
 };
 
@@ -38,11 +38,11 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("ENVNET_EBPF_OBJECT"));
 
 /// Compares ways to give cloned machines addresses of their own.
 ///
-/// Without options it is quick: two minutes, fewer combinations, five rounds.
+/// Without options it is quick: less than two minutes, fewer combinations, fewer rounds.
 #[derive(Debug, Parser)]
 #[command(name = "envnet-bench", bin_name = "cargo xtask bench")]
 struct Options {
-    /// All combinations in more rounds, and the page with charts; some ten minutes on a machine that does nothing else
+    /// All combinations in more rounds, and the page with charts; at most a quarter of an hour, on a machine that does nothing else
     #[arg(long)]
     full: bool,
     /// Only this; can be given more than once
@@ -51,9 +51,10 @@ struct Options {
     /// Only these methods, by their names in the tables; iptables-nft and limit-xdp are what others are compared with
     #[arg(long, value_name = "METHOD", value_delimiter = ',')]
     methods: Vec<String>,
-    /// Make 1,000 environments, too, which takes minutes more
-    #[arg(long)]
-    scale: bool,
+    /// Make 10, 100 and so many environments, which takes minutes more
+    #[arg(long, value_name = "ENVIRONMENTS", num_args = 0..=1, default_missing_value = "1000",
+          value_parser = clap::value_parser!(u16).range(2..4096))]
+    scale: Option<u16>,
     /// Folder for the record (JSON) and the charts
     #[arg(
         long,
@@ -68,7 +69,7 @@ struct Options {
     /// Measure nothing: write the page from the record of a full run
     #[arg(long, value_name = "RECORD.json", requires = "docs")]
     publish: Option<PathBuf>,
-    /// Measure nothing: say whether the ratios of two records agree within 10 %
+    /// Measure nothing: say whether the ratios of two records agree within 10 %, or their rows say why not
     #[arg(long, num_args = 2, value_names = ["A.json", "B.json"])]
     compare: Vec<PathBuf>,
 }
@@ -90,6 +91,18 @@ enum Measurement {
     Growth,
     /// Making and removing environments
     Environments,
+}
+
+impl Measurement {
+    /// Those that compare methods in worlds that stand side by side.
+    const SIDE_BY_SIDE: [Self; 6] = [
+        Self::Rate,
+        Self::Throughput,
+        Self::Latency,
+        Self::Connections,
+        Self::Programs,
+        Self::Growth,
+    ];
 }
 
 fn main() -> ExitCode {
@@ -145,14 +158,11 @@ fn run(options: &Options) -> Result<()> {
         methods: Vec::new(),
         rows: Vec::new(),
     };
-    let mut worlds = build(&chosen, &mut record, &progress)?;
-    record.rows = measure(&mut worlds, options, &effort, &progress)?;
-    drop(worlds);
+    record.rows = measure(&chosen, options, &effort, &mut record.methods, &progress)?;
     if is_wanted(options, Measurement::Environments) {
         record.rows.extend(lifecycle::rows(&effort, options.scale, &progress)?);
         progress.step("environments made and removed");
     }
-    relate(&mut record.rows);
     record.seconds = progress.seconds();
     println!("{}", report::table::table(&record));
     report::write(&record, &options.output)?;
@@ -165,22 +175,81 @@ fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Everything that is measured with methods side by side.
-fn measure(worlds: &mut [World<'_>], options: &Options, effort: &Effort, progress: &Progress) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
+/// Everything that is measured with methods side by side. Every round builds everything anew: what depends on where the
+/// kernel happens to put programs, rules and interfaces differs from round to round as it does from run to run.
+fn measure(
+    methods: &[&dyn Method],
+    options: &Options,
+    effort: &Effort,
+    participants: &mut Vec<Participant>,
+    progress: &Progress,
+) -> Result<Vec<Row>> {
+    let mut ledger = Ledger::new(effort.rounds);
+    let is_none_wanted = Measurement::SIDE_BY_SIDE.iter().all(|one| !is_wanted(options, *one));
+    let mut longest = 0.0_f64;
+    for round in 1.. {
+        let before = progress.seconds();
+        let is_late = before + longest > effort.time.as_secs_f64();
+        if is_none_wanted || round > 1 && is_late || round > effort.rounds && ledger.is_settled() {
+            break;
+        }
+        let (mut worlds, all) = match build(methods, progress) {
+            Err(error) if round > 1 => {
+                interrupt::check()?;
+                // What has been measured is worth keeping.
+                progress.step(&format!("round {round} cannot be set up, so it is the end: {error:#}"));
+                break;
+            }
+            built => built?,
+        };
+        if round == 1 {
+            for participant in &all {
+                if let Some(reason) = &participant.unavailable {
+                    progress.step(&format!("{} is not available: {reason}", participant.name));
+                }
+            }
+            *participants = all;
+        } else if worlds.len() != participants.iter().filter(|one| one.unavailable.is_none()).count() {
+            progress.step(&format!("round {round} lacks a method, so it is the end"));
+            break;
+        }
+        let built = progress.seconds() - before;
+        let parts = pass(&mut worlds, options, effort, &mut ledger, progress)?;
+        drop(worlds);
+        // What goes on with less takes less.
+        longest = progress.seconds() - before;
+        progress.step(&format!("round {round} took {longest:.0} s: set-up {built:.0}{parts}"));
+    }
+    Ok(ledger.rows())
+}
+
+/// One round; returns how long its parts took.
+fn pass(
+    worlds: &mut [World<'_>],
+    options: &Options,
+    effort: &Effort,
+    ledger: &mut Ledger,
+    progress: &Progress,
+) -> Result<String> {
     let wanted = |measurement| is_wanted(options, measurement);
+    let mut parts = String::new();
+    let mut since = progress.seconds();
+    let mut done = |what: &str| {
+        let now = progress.seconds();
+        // Writing to a string does not fail.
+        let _ = write!(parts, ", {what} {:.0}", now - since);
+        since = now;
+    };
     if wanted(Measurement::Rate) || wanted(Measurement::Programs) {
         let bare = rate::Bare::new()?;
         let sinks: Vec<_> = worlds.iter().map(rate::Sinks::attach).collect::<Result<_>>()?;
         if wanted(Measurement::Rate) {
-            let cells = rate::cells(&sinks, &bare, effort)?;
-            rows.extend(rounds::run(cells, effort.rounds, progress)?);
-            progress.step("rates measured");
+            ledger.measure(&mut rate::cells(&sinks, &bare, effort, ledger)?, progress)?;
+            done("rates");
         }
         if wanted(Measurement::Programs) {
-            let cells = program::cells(&sinks)?;
-            rows.extend(rounds::run(cells, effort.rounds, progress)?);
-            progress.step("programs measured");
+            ledger.measure(&mut program::cells(&sinks, ledger)?, progress)?;
+            done("programs");
         }
     }
     if wanted(Measurement::Throughput) {
@@ -189,60 +258,44 @@ fn measure(worlds: &mut [World<'_>], options: &Options, effort: &Effort, progres
             .filter(|world| !world.method.is_limit())
             .map(throughput::Server::start)
             .collect::<Result<_>>()?;
-        rows.extend(rounds::run(
-            throughput::cells(&servers, effort),
-            effort.rounds,
-            progress,
-        )?);
-        progress.step("TCP throughput measured");
+        ledger.measure(&mut throughput::cells(&servers, effort, ledger), progress)?;
+        done("TCP");
     }
     if wanted(Measurement::Latency) {
-        rows.extend(rounds::run(latency::cells(worlds, effort), effort.rounds, progress)?);
-        progress.step("latency measured");
+        ledger.measure(&mut latency::cells(worlds, effort, ledger), progress)?;
+        done("latency");
     }
     if wanted(Measurement::Connections) {
-        rows.extend(rounds::run(
-            connections::cells(worlds, effort),
-            effort.rounds,
-            progress,
-        )?);
-        progress.step("new connections measured");
+        ledger.measure(&mut connections::cells(worlds, effort, ledger), progress)?;
+        done("connections");
     }
     // Last, because the worlds stay full.
     if wanted(Measurement::Growth) {
-        rows.extend(growth::rows(worlds, effort, progress)?);
-        progress.step("growth measured");
+        growth::measure(worlds, effort, ledger, progress)?;
+        done("growth");
     }
-    Ok(rows)
+    Ok(parts)
 }
 
 fn is_wanted(options: &Options, measurement: Measurement) -> bool {
     options.only.is_empty() || options.only.contains(&measurement)
 }
 
-/// Builds a world for each method that can be had here.
-fn build<'m>(methods: &[&'m dyn Method], record: &mut Record, progress: &Progress) -> Result<Vec<World<'m>>> {
+/// Builds a world for each method that can be had here, and says which can.
+fn build<'m>(methods: &[&'m dyn Method], progress: &Progress) -> Result<(Vec<World<'m>>, Vec<Participant>)> {
     progress.show("setting up and checking");
     let built = in_parallel(methods.iter().enumerate(), |(number, method)| {
         Ok(World::new(*method, &format!("b{number}")))
     })?;
     interrupt::check()?;
-    let mut worlds = Vec::new();
-    for (method, world) in methods.iter().zip(built) {
-        let unavailable = world
+    let participant = |(method, world): (&&dyn Method, &Result<World<'_>>)| Participant {
+        name: method.name().to_owned(),
+        description: method.description().to_owned(),
+        unavailable: world
             .as_ref()
             .err()
-            .map(|error| format!("{error:#}").replace('\n', " "));
-        if let Some(reason) = &unavailable {
-            progress.step(&format!("{} is not available: {reason}", method.name()));
-        }
-        record.methods.push(Participant {
-            name: method.name().to_owned(),
-            description: method.description().to_owned(),
-            unavailable,
-        });
-        worlds.extend(world);
-    }
-    progress.step(&format!("{} methods set up and checked", worlds.len()));
-    Ok(worlds)
+            .map(|error| format!("{error:#}").replace('\n', " ")),
+    };
+    let participants = methods.iter().zip(&built).map(participant).collect();
+    Ok((built.into_iter().flatten().collect(), participants))
 }

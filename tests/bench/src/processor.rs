@@ -15,16 +15,25 @@ pub(crate) enum Processor {
 
 /// Keeps the calling thread on the part's processor: the first or the last that this process may use.
 pub(crate) fn pin(part: Processor) {
-    let this = Pid::from_raw(0);
-    let Ok(allowed) = sched_getaffinity(this) else { return };
-    let mut numbers = (0..CpuSet::count()).filter(|number| allowed.is_set(*number).unwrap_or(false));
+    let (first, last) = outermost();
     let number = match part {
-        Processor::Generator => numbers.next(),
-        Processor::Reader => numbers.next_back(),
+        Processor::Generator => first,
+        Processor::Reader => last,
     };
     let mut set = CpuSet::new();
-    if number.is_some_and(|number| set.set(number).is_ok()) {
+    if set.set(number).is_ok() {
         // Where it is refused, samples only vary more.
-        let _ = sched_setaffinity(this, &set);
+        let _ = sched_setaffinity(Pid::from_raw(0), &set);
     }
+}
+
+/// The numbers of the first and the last processor that this process may use, whatever its threads are kept on.
+pub(crate) fn outermost() -> (usize, usize) {
+    let Ok(allowed) = sched_getaffinity(Pid::this()) else {
+        return (0, 0);
+    };
+    let is_allowed = |number: &usize| allowed.is_set(*number).unwrap_or(false);
+    let mut numbers = (0..CpuSet::count()).filter(is_allowed);
+    let first = numbers.next().unwrap_or(0);
+    (first, numbers.next_back().unwrap_or(first))
 }

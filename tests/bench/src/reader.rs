@@ -3,6 +3,7 @@
 
 use std::{
     fs::File,
+    hint,
     io::{ErrorKind, Read, Write},
     net::Ipv4Addr,
     os::fd::AsFd,
@@ -16,6 +17,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use envnet_lab::{
+    interrupt,
     namespace::Namespace,
     tap::{self, LARGEST_READ, Offload},
 };
@@ -25,6 +27,11 @@ use crate::processor::{self, Processor};
 
 /// A tap's frames begin with a header for offloads (`virtio_net_hdr`).
 const PREFIX: usize = 10;
+
+/// When no frame has been counted for so long, no more comes.
+const QUIET: Duration = Duration::from_millis(10);
+/// How long it may take to hear that it is to hold, and to read a first frame.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What the reader saw.
 #[derive(Debug)]
@@ -36,6 +43,9 @@ struct Seen {
     last: AtomicU64,
     /// Whether the next frame is the first.
     begins: AtomicBool,
+    /// Whether it is to leave frames in the queue, and whether it does.
+    hold: AtomicBool,
+    holds: AtomicBool,
     stop: AtomicBool,
 }
 
@@ -62,6 +72,8 @@ impl Reader {
             first: AtomicU64::new(0),
             last: AtomicU64::new(0),
             begins: AtomicBool::new(false),
+            hold: AtomicBool::new(false),
+            holds: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
         let shared = Arc::clone(&seen);
@@ -85,11 +97,51 @@ impl Reader {
         self.seen.frames.load(Ordering::Acquire)
     }
 
-    /// The frames counted so far, and how long the burst took from its first to its last frame.
-    pub(crate) fn end(&self) -> (u64, Duration) {
-        let [frames, first, last] =
-            [&self.seen.frames, &self.seen.first, &self.seen.last].map(|value| value.load(Ordering::Acquire));
-        (frames, Duration::from_nanos(last.saturating_sub(first)))
+    /// Makes it leave frames in the queue, after the next one that comes, until the value returned is dropped.
+    pub(crate) fn hold(&self) -> Held<'_> {
+        self.seen.holds.store(false, Ordering::Release);
+        self.seen.hold.store(true, Ordering::Release);
+        Held(&self.seen)
+    }
+
+    /// How many frames have come since there were `before`, once that many have or no more comes.
+    pub(crate) fn drained(&self, before: u64, most: u32) -> Result<u64> {
+        let (mut last, mut since) = (before, Instant::now());
+        // A busy machine may let it wait before it reads the first.
+        let is_waiting = |last, since: Instant| since.elapsed() < if last == before { PATIENCE } else { QUIET };
+        while last < before + u64::from(most) && is_waiting(last, since) {
+            interrupt::sleep(Duration::from_micros(500))?;
+            let now = self.seen.frames.load(Ordering::Acquire);
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+        }
+        Ok(last - before)
+    }
+
+    /// How long the burst took from its first to its last frame.
+    pub(crate) fn duration(&self) -> Duration {
+        let [first, last] = [&self.seen.first, &self.seen.last].map(|value| value.load(Ordering::Acquire));
+        Duration::from_nanos(last.saturating_sub(first))
+    }
+}
+
+/// A reader that does not read.
+#[derive(Debug)]
+pub(crate) struct Held<'r>(&'r Seen);
+
+impl Held<'_> {
+    /// Until it does not, with its count up to date.
+    pub(crate) fn wait(&self) -> Result<()> {
+        interrupt::wait_for("the guest at the tap", PATIENCE, || {
+            Ok(self.0.holds.load(Ordering::Acquire).then_some(()))
+        })
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.hold.store(false, Ordering::Release);
     }
 }
 
@@ -150,6 +202,11 @@ fn read_all(mut tap: &File, guest: &Endpoint, router: Ipv4Addr, seen: &Seen) {
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 seen.publish(frames);
+                while seen.hold.load(Ordering::Acquire) && !seen.stop.load(Ordering::Relaxed) {
+                    seen.holds.store(true, Ordering::Release);
+                    // Awake, but off the queue: whoever fills it would have to wake a sleeper up.
+                    hint::spin_loop();
+                }
                 let mut ends = [PollFd::new(tap.as_fd(), PollFlags::POLLIN)];
                 // 50 ms, so that it stops in time.
                 let _ = poll(&mut ends, PollTimeout::from(50_u8));

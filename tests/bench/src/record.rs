@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     machine::Machine,
     methods::{LIMIT, REFERENCE},
-    statistics::{median, spread},
+    statistics::{median, within},
 };
 
-/// A row with a larger spread is refused.
-pub(crate) const LARGEST_SPREAD: f64 = 0.15;
+/// How much a ratio may differ from one run to the next.
+pub(crate) const TOLERANCE: f64 = 0.10;
 
 /// One run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,42 +43,66 @@ pub(crate) struct Row {
     pub(crate) unit: String,
     /// Whether less is better.
     pub(crate) less_is_better: bool,
-    /// One for each round; the rounds are the same for all methods.
+    /// One for each round; the rounds are the same for all methods beside each other.
     pub(crate) samples: Vec<f64>,
-    pub(crate) median: f64,
-    /// Interquartile range by median.
-    pub(crate) spread: f64,
     /// Frames or requests sent, and those that arrived, over all rounds.
     pub(crate) offered: u64,
     pub(crate) received: u64,
-    /// Median of the rounds' ratios to the reference and to the limit.
-    pub(crate) to_reference: Option<f64>,
-    pub(crate) to_limit: Option<f64>,
-    /// Why it has no samples, or why they count for nothing.
+    /// What is different about this row.
+    #[serde(default)]
+    pub(crate) note: Option<String>,
+    /// Why it has no samples.
     pub(crate) refused: Option<String>,
+    // From here on it follows from the samples.
+    #[serde(skip_deserializing)]
+    pub(crate) median: Figure,
+    /// To the reference and to the limit: the median of the rounds' ratios.
+    #[serde(skip_deserializing)]
+    pub(crate) to_reference: Option<Figure>,
+    #[serde(skip_deserializing)]
+    pub(crate) to_limit: Option<Figure>,
+}
+
+/// A median and how far the true one may be away from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Figure {
+    pub(crate) value: f64,
+    /// As a part of it, with 95 % confidence; none when there were too few rounds to say.
+    pub(crate) within: Option<f64>,
+}
+
+impl Figure {
+    fn of(samples: &[f64]) -> Self {
+        Self {
+            value: median(samples),
+            within: within(samples),
+        }
+    }
+
+    /// How much this figure of two runs may differ. Both are as far away from the true one, in either direction: standard
+    /// deviations add in squares.
+    pub(crate) fn between_runs(&self) -> Option<f64> {
+        self.within.map(|within| within * 2.0_f64.sqrt())
+    }
+
+    /// Whether it is the same in two runs, as far as one run can say.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        self.between_runs().is_some_and(|difference| difference <= TOLERANCE)
+    }
 }
 
 impl Record {
     /// Reads the record of an earlier run.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{} is no record of a run", path.display()))
+        let mut record: Self =
+            serde_json::from_str(&text).with_context(|| format!("{} is no record of a run", path.display()))?;
+        relate(&mut record.rows);
+        Ok(record)
     }
 }
 
 impl Row {
-    /// Computes what follows from the samples.
-    pub(crate) fn finish(&mut self) {
-        if self.samples.is_empty() {
-            return;
-        }
-        self.median = median(&self.samples);
-        self.spread = spread(&self.samples);
-        if self.spread > LARGEST_SPREAD && self.refused.is_none() {
-            self.refused = Some(format!("spread {:.0} %", self.spread * 100.0));
-        }
-    }
-
     /// The part of what was sent that did not arrive; none where nothing was counted.
     pub(crate) fn loss(&self) -> Option<f64> {
         #[expect(clippy::cast_precision_loss, reason = "a share of some million frames")]
@@ -89,26 +113,68 @@ impl Row {
     pub(crate) fn is_beside(&self, other: &Self) -> bool {
         self.measurement == other.measurement && self.variant == other.variant
     }
+
+    /// Whether more rounds would not change what the row says.
+    pub(crate) fn is_settled(&self) -> bool {
+        let figures = [self.to_reference, self.to_limit].into_iter().flatten();
+        self.refused.is_some() || figures.into_iter().all(|figure| figure.is_repeatable())
+    }
+
+    /// Whether there were rounds enough to say how far its figures can be trusted.
+    pub(crate) fn has_interval(&self) -> bool {
+        self.median.within.is_some()
+    }
+
+    /// Why the row's ratios may not be the same next time.
+    pub(crate) fn doubt(&self) -> Option<String> {
+        let figures = [self.to_reference, self.to_limit].into_iter().flatten();
+        let doubtful: Vec<_> = figures.filter(|figure| !figure.is_repeatable()).collect();
+        if doubtful.iter().any(|figure| figure.within.is_none()) {
+            return Some(format!(
+                "{} rounds are too few to say how repeatable",
+                self.samples.len()
+            ));
+        }
+        let worst = doubtful.iter().filter_map(Figure::between_runs).reduce(f64::max)?;
+        Some(if worst > 1.0 {
+            "not repeatable: two runs may differ by more than twice".to_owned()
+        } else {
+            format!(
+                "not repeatable within 10 %: two runs may differ by {:.0} %",
+                worst * 100.0
+            )
+        })
+    }
 }
 
-/// Adds the ratios: rounds are compared one by one, so that what slows the whole machine for a while cancels out.
+/// Adds what follows from the samples. Rounds are compared one by one, so that what slows the whole machine for a while
+/// cancels out, and a ratio varies no more than its rounds' ratios do.
 pub(crate) fn relate(rows: &mut [Row]) {
     for at in 0..rows.len() {
         let row = &rows[at];
+        if row.samples.is_empty() {
+            let row = &mut rows[at];
+            (row.median, row.to_reference, row.to_limit) = (Figure::default(), None, None);
+            continue;
+        }
         let to = |method: &str| {
-            let other = rows
-                .iter()
-                .find(|other| other.method == method && other.is_beside(row))?;
-            let ratios: Vec<_> = row
-                .samples
-                .iter()
-                .zip(&other.samples)
-                .map(|(own, other)| own / other)
-                .collect();
-            (!ratios.is_empty()).then(|| median(&ratios))
+            let mut others = rows.iter().filter(|other| other.method == method);
+            let other = others.find(|other| other.is_beside(row))?;
+            if other.method == row.method {
+                // It is its own measure, in every run.
+                return Some(Figure {
+                    value: 1.0,
+                    within: Some(0.0),
+                });
+            }
+            let pairs = row.samples.iter().zip(&other.samples);
+            let ratios: Vec<_> = pairs.map(|(own, other)| own / other).collect();
+            (!ratios.is_empty()).then(|| Figure::of(&ratios))
         };
-        let (reference, limit) = (to(REFERENCE), to(LIMIT));
-        rows[at].to_reference = reference;
-        rows[at].to_limit = limit;
+        let (median, reference, limit) = (Figure::of(&row.samples), to(REFERENCE), to(LIMIT));
+        let row = &mut rows[at];
+        (row.median, row.to_reference, row.to_limit) = (median, reference, limit);
+        // Earlier records refused rows by their spread, and kept the samples.
+        row.refused = None;
     }
 }

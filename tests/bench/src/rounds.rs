@@ -1,12 +1,15 @@
 //! Interleaving: every round measures everything once, and for each thing one method after the other. What disturbs the
-//! machine for a while then disturbs all methods, and shows in the spread.
+//! machine for a while then disturbs all methods, and cancels out in the ratios of the round.
 
-use std::io::{IsTerminal, Write as _, stderr};
+use std::{
+    io::{IsTerminal, Write as _, stderr},
+    time::Duration,
+};
 
 use anyhow::Result;
 use envnet_lab::interrupt;
 
-use crate::record::Row;
+use crate::record::{Figure, Row, relate};
 
 /// What one number of a sample is called.
 #[derive(Clone, Debug)]
@@ -24,6 +27,8 @@ pub(crate) struct Sample {
     pub(crate) values: Vec<f64>,
     pub(crate) offered: u64,
     pub(crate) received: u64,
+    /// What is different about it.
+    pub(crate) note: Option<String>,
 }
 
 /// One thing to measure for one method, again and again.
@@ -33,70 +38,144 @@ pub(crate) struct Cell<'a> {
     pub(crate) measure: Box<dyn FnMut() -> Result<Sample> + 'a>,
 }
 
-/// Measures all cells in as many rounds. A cell that fails is refused and not tried again; an interruption ends all.
-pub(crate) fn run(mut cells: Vec<Cell<'_>>, rounds: usize, progress: &Progress) -> Result<Vec<Row>> {
-    let mut rows: Vec<Vec<Row>> = cells.iter().map(empty).collect();
-    for round in 1..=rounds {
-        for (cell, rows) in cells.iter_mut().zip(&mut rows) {
-            if rows.iter().any(|row| row.refused.is_some()) {
+/// The rows as they grow from round to round.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    rows: Vec<Row>,
+    /// Rounds that everything takes part in; after them only what is not yet repeatable goes on.
+    rounds: usize,
+}
+
+impl Ledger {
+    pub(crate) fn new(rounds: usize) -> Self {
+        Self {
+            rows: Vec::new(),
+            rounds,
+        }
+    }
+
+    /// Whether another round has to measure it. Methods are settled together, because their rounds are compared.
+    pub(crate) fn wants(&self, name: &Name) -> bool {
+        let mut beside = self.rows.iter().filter(|row| name.is_of(row)).peekable();
+        beside.peek().is_none() || beside.any(|row| !self.is_done(row))
+    }
+
+    /// Whether no row wants another round.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.rows.iter().all(|row| self.is_done(row))
+    }
+
+    fn is_done(&self, row: &Row) -> bool {
+        row.refused.is_some() || row.samples.len() >= self.rounds && row.is_settled()
+    }
+
+    /// Measures each cell once. A cell that fails is refused and not tried again; an interruption ends all.
+    pub(crate) fn measure(&mut self, cells: &mut [Cell<'_>], progress: &Progress) -> Result<()> {
+        for cell in cells {
+            let places: Vec<_> = cell.names.iter().map(|name| self.place(name, &cell.method)).collect();
+            if places.iter().any(|at| self.rows[*at].refused.is_some()) {
                 continue;
             }
             progress.show(&format!(
-                "round {round} of {rounds}: {}, {}: {}",
-                cell.names[0].measurement, cell.names[0].variant, cell.method
+                "round {}: {}, {}: {}",
+                self.rows[places[0]].samples.len() + 1,
+                cell.names[0].measurement,
+                cell.names[0].variant,
+                cell.method
             ));
             let sample = (cell.measure)();
             interrupt::check()?;
             match sample {
                 Ok(sample) => {
-                    for (row, value) in rows.iter_mut().zip(&sample.values) {
-                        row.samples.push(*value);
+                    for (at, value) in places.into_iter().zip(sample.values) {
+                        let row = &mut self.rows[at];
+                        row.samples.push(value);
                         row.offered += sample.offered;
                         row.received += sample.received;
+                        row.note.clone_from(&sample.note);
                     }
                 }
-                Err(error) => rows.iter_mut().for_each(|row| {
-                    row.samples.clear();
-                    row.refused = Some(format!("{error:#}").replace('\n', " ").trim().to_owned());
-                }),
+                Err(error) => {
+                    let reason = format!("{error:#}").replace('\n', " ").trim().to_owned();
+                    progress.step(&format!(
+                        "refused: {}, {}: {}: {reason}",
+                        cell.names[0].measurement, cell.names[0].variant, cell.method
+                    ));
+                    for at in places {
+                        self.rows[at].samples.clear();
+                        self.rows[at].refused = Some(reason.clone());
+                    }
+                }
             }
         }
+        relate(&mut self.rows);
+        progress.clear();
+        Ok(())
     }
-    progress.clear();
-    let mut rows: Vec<_> = rows.into_iter().flatten().collect();
-    rows.iter_mut().for_each(Row::finish);
-    Ok(grouped(rows))
+
+    /// Where the row is, which comes into being when it is asked for.
+    fn place(&mut self, name: &Name, method: &str) -> usize {
+        let found = self.rows.iter().position(|row| row.method == method && name.is_of(row));
+        found.unwrap_or_else(|| {
+            self.rows.push(name.row(method));
+            self.rows.len() - 1
+        })
+    }
+
+    /// All rows, those about the same thing side by side, in the order in which things came up first.
+    pub(crate) fn rows(self) -> Vec<Row> {
+        let mut groups: Vec<Vec<Row>> = Vec::new();
+        for row in self.rows {
+            match groups.iter_mut().find(|group| group[0].is_beside(&row)) {
+                Some(group) => group.push(row),
+                None => groups.push(vec![row]),
+            }
+        }
+        groups.into_iter().flatten().collect()
+    }
 }
 
-/// Rows about the same thing side by side, in the order in which things came up first.
-fn grouped(rows: Vec<Row>) -> Vec<Row> {
-    let mut groups: Vec<Vec<Row>> = Vec::new();
-    for row in rows {
-        match groups.iter_mut().find(|group| group[0].is_beside(&row)) {
-            Some(group) => group.push(row),
-            None => groups.push(vec![row]),
+/// Measures the same cells again and again: at least so many rounds, and then until they are settled, unless the time is
+/// over before. What has begun is finished.
+pub(crate) fn repeat(mut cells: Vec<Cell<'_>>, rounds: usize, time: Duration, progress: &Progress) -> Result<Vec<Row>> {
+    let mut ledger = Ledger::new(rounds);
+    let (start, mut round) = (progress.seconds(), 0.0);
+    loop {
+        let before = progress.seconds();
+        if before + round > start + time.as_secs_f64() && before > start {
+            break;
+        }
+        ledger.measure(&mut cells, progress)?;
+        if ledger.is_settled() {
+            break;
+        }
+        round = progress.seconds() - before;
+    }
+    Ok(ledger.rows())
+}
+
+impl Name {
+    fn is_of(&self, row: &Row) -> bool {
+        row.measurement == self.measurement && row.variant == self.variant
+    }
+
+    fn row(&self, method: &str) -> Row {
+        Row {
+            measurement: self.measurement.to_owned(),
+            variant: self.variant.clone(),
+            method: method.to_owned(),
+            unit: self.unit.to_owned(),
+            less_is_better: self.less_is_better,
+            samples: Vec::new(),
+            offered: 0,
+            received: 0,
+            note: None,
+            refused: None,
+            median: Figure::default(),
+            to_reference: None,
+            to_limit: None,
         }
     }
-    groups.into_iter().flatten().collect()
-}
-
-fn empty(cell: &Cell<'_>) -> Vec<Row> {
-    let row = |name: &Name| Row {
-        measurement: name.measurement.to_owned(),
-        variant: name.variant.clone(),
-        method: cell.method.clone(),
-        unit: name.unit.to_owned(),
-        less_is_better: name.less_is_better,
-        samples: Vec::new(),
-        median: 0.0,
-        spread: 0.0,
-        offered: 0,
-        received: 0,
-        to_reference: None,
-        to_limit: None,
-        refused: None,
-    };
-    cell.names.iter().map(row).collect()
 }
 
 /// The line that says what is being done, on a terminal only; steps are said anywhere.

@@ -15,24 +15,28 @@ use envnet_lab::{interrupt, socket};
 use super::Effort;
 use crate::{
     processor::{self, Processor},
-    rounds::{Cell, Name, Sample},
+    rounds::{Cell, Ledger, Name, Sample},
     world::{DC, World},
 };
 
 const PORT: u16 = 8;
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// One cell for each world.
-pub(crate) fn cells<'w>(worlds: &'w [World<'w>], effort: &Effort) -> Vec<Cell<'w>> {
+/// One cell for each world, if another round has to measure it.
+pub(crate) fn cells<'w>(worlds: &'w [World<'w>], effort: &Effort, ledger: &Ledger) -> Vec<Cell<'w>> {
     let connections = effort.connections;
+    let name = Name {
+        measurement: "new connections",
+        variant: "TCP, in".to_owned(),
+        unit: "1/s",
+        less_is_better: false,
+    };
+    if !ledger.wants(&name) {
+        return Vec::new();
+    }
     let cell = |world: &'w World<'w>| Cell {
         method: world.method.name().to_owned(),
-        names: vec![Name {
-            measurement: "new connections",
-            variant: "TCP, in".to_owned(),
-            unit: "1/s",
-            less_is_better: false,
-        }],
+        names: vec![name.clone()],
         measure: Box::new(move || sample(world, connections)),
     };
     worlds
@@ -70,6 +74,7 @@ fn sample(world: &World<'_>, connections: u32) -> Result<Sample> {
         values: vec![f64::from(made) / time.as_secs_f64()],
         offered: connections.into(),
         received: made.into(),
+        note: None,
     })
 }
 

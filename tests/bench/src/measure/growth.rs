@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use envnet_lab::parallel::in_parallel;
 
 use super::{
     Effort,
@@ -11,8 +12,7 @@ use super::{
 };
 use crate::{
     conntrack,
-    record::Row,
-    rounds::{self, Cell, Name, Progress},
+    rounds::{Cell, Ledger, Name, Progress},
     world::{Direction, World},
 };
 
@@ -24,18 +24,25 @@ const FLOWS: u32 = 1 << 16;
 const FIRSTS: u32 = 2048;
 const FEWEST_FIRSTS: u32 = 128;
 
-/// Fills, measures, and fills more. Growing worlds stay full: they are measured last.
-pub(crate) fn rows(worlds: &mut [World<'_>], effort: &Effort, progress: &Progress) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
+/// Fills, measures, and fills more, once. The worlds stay full: they are measured last.
+pub(crate) fn measure(
+    worlds: &mut [World<'_>],
+    effort: &Effort,
+    ledger: &mut Ledger,
+    progress: &Progress,
+) -> Result<()> {
     for &size in effort.mappings {
-        let mut filled = Vec::new();
-        for world in &mut *worlds {
-            progress.show(&format!("{}: {size} mappings", world.method.name()));
-            filled.push(world.standing.fill(&world.site, size));
+        if ![false, true].iter().any(|first| ledger.wants(&name(size, *first))) {
+            continue;
         }
+        progress.show(&format!("making {size} mappings"));
+        let filled = in_parallel(worlds.iter_mut(), |world| Ok(world.standing.fill(&world.site, size)))?;
         let sinks: Vec<_> = worlds.iter().map(Sinks::attach).collect::<Result<_>>()?;
         let mut cells = Vec::new();
         for first in [false, true] {
+            if !ledger.wants(&name(size, first)) {
+                continue;
+            }
             for (sinks, filled) in sinks.iter().zip(&filled) {
                 let reason = match filled {
                     Ok(true) => None,
@@ -47,9 +54,23 @@ pub(crate) fn rows(worlds: &mut [World<'_>], effort: &Effort, progress: &Progres
                 cells.push(cell(sinks, size, first, reason, effort.flood)?);
             }
         }
-        rows.extend(rounds::run(cells, effort.long_rounds, progress)?);
+        ledger.measure(&mut cells, progress)?;
     }
-    Ok(rows)
+    Ok(())
+}
+
+fn name(size: usize, first: bool) -> Name {
+    let what = if first {
+        "first packet of a flow"
+    } else {
+        "next packet of a flow"
+    };
+    Name {
+        measurement: MEASUREMENT,
+        variant: format!("{what}, {size} mappings"),
+        unit: "ns/packet",
+        less_is_better: true,
+    }
 }
 
 fn cell<'w>(
@@ -59,22 +80,12 @@ fn cell<'w>(
     reason: Option<String>,
     duration: Duration,
 ) -> Result<Cell<'w>> {
-    let what = if first {
-        "first packet of a flow"
-    } else {
-        "next packet of a flow"
-    };
     let world = sinks.world;
     let mut flood = Flood::new(sinks, Direction::In, LENGTH, if first { FLOWS } else { 1 })?;
     let mut frames = FIRSTS;
     Ok(Cell {
         method: world.method.name().to_owned(),
-        names: vec![Name {
-            measurement: MEASUREMENT,
-            variant: format!("{what}, {size} mappings"),
-            unit: "ns/packet",
-            less_is_better: true,
-        }],
+        names: vec![name(size, first)],
         measure: Box::new(move || {
             if let Some(reason) = &reason {
                 anyhow::bail!("{reason}");

@@ -14,7 +14,7 @@ use envnet_lab::interrupt;
 use super::Effort;
 use crate::{
     processor::{self, Processor},
-    rounds::{Cell, Name, Sample},
+    rounds::{Cell, Ledger, Name, Sample},
     statistics::{median, quantile},
     world::{DC, World},
 };
@@ -25,8 +25,8 @@ const LENGTH: usize = 64;
 /// After this a datagram is lost.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// One cell for each world.
-pub(crate) fn cells<'w>(worlds: &'w [World<'w>], effort: &Effort) -> Vec<Cell<'w>> {
+/// One cell for each world, as long as one of the two wants it.
+pub(crate) fn cells<'w>(worlds: &'w [World<'w>], effort: &Effort, ledger: &Ledger) -> Vec<Cell<'w>> {
     let requests = effort.requests;
     let name = |variant: &str| Name {
         measurement: MEASUREMENT,
@@ -34,9 +34,13 @@ pub(crate) fn cells<'w>(worlds: &'w [World<'w>], effort: &Effort) -> Vec<Cell<'w
         unit: "µs",
         less_is_better: true,
     };
+    let names = ["median (p50)", "one in a hundred (p99)"].map(name);
+    if !names.iter().any(|name| ledger.wants(name)) {
+        return Vec::new();
+    }
     let cell = |world: &'w World<'w>| Cell {
         method: world.method.name().to_owned(),
-        names: vec![name("median (p50)"), name("one in a hundred (p99)")],
+        names: names.to_vec(),
         measure: Box::new(move || sample(world, requests)),
     };
     worlds
@@ -78,6 +82,7 @@ fn sample(world: &World<'_>, requests: usize) -> Result<Sample> {
         values: vec![median(&times), quantile(&times, 0.99)],
         offered: requests as u64,
         received: times.len() as u64,
+        note: None,
     })
 }
 

@@ -1,8 +1,10 @@
-//! Making, looking again, removing: milliseconds for each environment, and the memory that one takes.
+//! Making, looking again, removing: milliseconds for each environment, and the kernel's memory that one takes.
 //!
-//! envnet against the classic script, and for the memory against nothing but a namespace and a bridge.
+//! envnet beside the classic script, beside nothing but a namespace and a bridge, and beside what the kernel alone takes
+//! to let an environment's ports go.
 
 use std::{
+    fmt::Write as _,
     fs,
     time::{Duration, Instant},
 };
@@ -27,61 +29,99 @@ use crate::{
 
 /// The classic script, which uses the reference's rules: compared with it, and so under its name.
 const SCRIPT: &str = include_str!("note.sh");
-const BARE: &str = "empty namespace and bridge";
-const ENVNET: &str = "envnet";
-/// On demand only, and how often: the script alone takes minutes each time.
-const MOST: (u16, usize) = (1000, 3);
+pub(crate) const MEASUREMENT: &str = "environments";
+pub(crate) const ENVNET: &str = "envnet";
+pub(crate) const BARE: &str = "empty namespace and bridge";
+/// What the kernel alone takes: for all interfaces that an environment has in the host, deleted by one request for all
+/// environments; for bridges without ports; and for the ports to leave their bridges, one after the other.
+pub(crate) const LINKS: &str = "kernel: bridges with three ports";
+pub(crate) const BRIDGES: &str = "kernel: bridges alone";
+pub(crate) const PORTS: &str = "kernel: three ports leave a bridge";
+pub(crate) const SET_UP: &str = "set-up";
+pub(crate) const NO_CHANGE: &str = "no change";
+pub(crate) const STATUS: &str = "status";
+pub(crate) const TEARDOWN: &str = "teardown";
+pub(crate) const MEMORY: &str = "memory";
+/// In the order of the page.
+const ALL: [&str; 5] = [SET_UP, NO_CHANGE, STATUS, TEARDOWN, MEMORY];
+
+/// What is made on demand, and how long it may be made and removed again and again.
+const SCALE: [(u16, Duration); 2] = [(10, Duration::from_mins(1)), (100, Duration::from_secs(130))];
+const LARGEST: Duration = Duration::from_mins(6);
+/// The others need the same time for each one however many there are, and too long for many.
+const MOST_BY_SCRIPT: u16 = 10;
+const MOST_BARE: u16 = 50;
+const MOST_BY_KERNEL: u16 = 30;
+/// Of interfaces that are deleted together; any number but zero, which all others have.
+const GROUP: u32 = 7;
 /// With fewer, what else happens on the machine is more than their memory.
-const FEWEST_FOR_MEMORY: u16 = 100;
+const FEWEST_FOR_MEMORY: u16 = 10;
 
 /// One size after the other: what is compared stands at no time beside the other.
-pub(crate) fn rows(effort: &Effort, scale: bool, progress: &Progress) -> Result<Vec<Row>> {
-    let most = scale.then_some(MOST);
+pub(crate) fn rows(effort: &Effort, scale: Option<u16>, progress: &Progress) -> Result<Vec<Row>> {
+    let mut sizes = effort.environments.to_vec();
+    if let Some(most) = scale {
+        sizes.retain(|(environments, _)| *environments == 1);
+        sizes.extend(SCALE.iter().filter(|(environments, _)| *environments < most));
+        sizes.push((most, LARGEST));
+    }
     let mut rows = Vec::new();
-    for &(environments, rounds) in effort.environments.iter().chain(&most) {
-        let cells = [ENVNET, REFERENCE, BARE].map(|method| cell(method, environments));
-        rows.extend(rounds::run(cells.into(), rounds, progress)?);
+    for (environments, time) in sizes {
+        let methods = [ENVNET, REFERENCE, BARE, LINKS, BRIDGES, PORTS];
+        let cells = methods.map(|method| cell(method, environments));
+        rows.extend(rounds::repeat(cells.into(), effort.rounds, time, progress)?);
+        progress.step(&format!("{environments} environments made and removed"));
     }
     // In the order of what is measured rather than of sizes and methods.
-    let order = |row: &Row| {
-        ["set-up", "no change", "teardown", "memory"]
-            .iter()
-            .position(|what| row.variant.starts_with(what))
-    };
-    rows.sort_by_key(order);
+    rows.sort_by_key(|row| ALL.iter().position(|what| row.variant.starts_with(what)));
     Ok(rows)
 }
 
+/// What is measured of so many.
+pub(crate) fn variant(what: &str, environments: u16) -> String {
+    format!("{what}, {environments} at once")
+}
+
 fn cell(method: &'static str, environments: u16) -> Cell<'static> {
-    let name = |what: &str, unit| Name {
-        measurement: "environments",
-        variant: format!("{what}, {environments} at once"),
-        unit,
+    let name = |what: &&str| Name {
+        measurement: MEASUREMENT,
+        variant: variant(what, environments),
+        unit: if *what == MEMORY { "KiB each" } else { "ms each" },
         less_is_better: true,
     };
-    let mut names = vec![name("set-up", "ms each")];
-    if method == ENVNET {
-        names.push(name("no change", "ms each"));
-    }
-    names.push(name("teardown", "ms each"));
-    if environments >= FEWEST_FOR_MEMORY {
-        names.push(name("memory", "KiB each"));
-    }
+    let is_kernel = [LINKS, BRIDGES, PORTS].contains(&method);
+    let is_measured = |what: &&&str| match **what {
+        MEMORY => !is_kernel && environments >= FEWEST_FOR_MEMORY,
+        NO_CHANGE | STATUS => method == ENVNET,
+        SET_UP => !is_kernel,
+        _ => true,
+    };
+    let made = environments.min(match method {
+        ENVNET => u16::MAX,
+        BARE => MOST_BARE,
+        _ if is_kernel => MOST_BY_KERNEL,
+        _ => MOST_BY_SCRIPT,
+    });
     Cell {
         method: method.to_owned(),
-        names,
+        names: ALL.iter().filter(is_measured).map(name).collect(),
         measure: Box::new(move || {
             let site = Site::new(&format!("l{environments}"))?;
-            let values = match method {
-                ENVNET => with_envnet(&site, environments),
-                BARE => with_nothing(&site, environments),
-                _ => with_script(&site, environments),
+            let mut values = match method {
+                ENVNET => with_envnet(&site, made),
+                BARE => with_nothing(&site, made),
+                LINKS | BRIDGES | PORTS => with_links(&site, made, method),
+                _ => with_script(&site, made),
             }?;
             drop(site);
             // The kernel takes namespaces apart in its own time, which must not be the next one's.
-            interrupt::sleep(Duration::from_millis(200 + 10 * u64::from(environments)))?;
+            interrupt::sleep(Duration::from_millis(200 + 10 * u64::from(made)))?;
+            if environments < FEWEST_FOR_MEMORY && !is_kernel {
+                values.pop();
+            }
             Ok(Sample {
                 values,
+                note: (made < environments).then(|| format!("measured with {made} at once")),
                 ..Sample::default()
             })
         }),
@@ -105,13 +145,14 @@ fn with_envnet(site: &Site, environments: u16) -> Result<Vec<f64>> {
         envnet.succeed(verb)
     };
     let (up, memory) = measured(environments, || run("attach").map(drop))?;
-    let (again, _) = measured(environments, || {
+    let again = timed(environments, || {
         let said = run("attach")?;
         ensure!(said.contains("no change"), "a second attach changes something: {said}");
         Ok(())
     })?;
-    let (down, _) = measured(environments, || run("detach").map(drop))?;
-    Ok(values(environments, [up, again, down], memory))
+    let status = timed(environments, || run("status").map(drop))?;
+    let down = timed(environments, || run("detach").map(drop))?;
+    Ok(vec![up, again, status, down, memory])
 }
 
 /// Detaches whatever happens.
@@ -140,8 +181,8 @@ fn with_script(site: &Site, environments: u16) -> Result<Vec<f64>> {
         output(&mut sh).map(drop)
     };
     let (up, memory) = measured(environments, || run("up"))?;
-    let (down, _) = measured(environments, || run("down"))?;
-    Ok(values(environments, [up, down], memory))
+    let down = timed(environments, || run("down"))?;
+    Ok(vec![up, down, memory])
 }
 
 /// Removes what the script has left, whatever happens.
@@ -171,39 +212,97 @@ fn with_nothing(site: &Site, environments: u16) -> Result<Vec<f64>> {
         }
         Ok(())
     })?;
-    let (down, _) = measured(environments, || {
+    let down = timed(environments, || {
         made.clear();
         for number in 1..=environments {
             batch(&site.host, &format!("link del br{number}"))?;
         }
         Ok(())
     })?;
-    Ok(values(environments, [up, down], memory))
+    Ok(vec![up, down, memory])
 }
 
-/// In the order of the cell's names.
-fn values<const N: usize>(environments: u16, times: [f64; N], memory: f64) -> Vec<f64> {
-    let memory = (environments >= FEWEST_FOR_MEMORY).then_some(memory);
-    times.into_iter().chain(memory).collect()
+/// The bridges of so many environments, with their ports but for the one that asks for none, made to be removed.
+fn with_links(site: &Site, environments: u16, method: &str) -> Result<Vec<f64>> {
+    let ports = |number| {
+        [
+            format!("peer1-br{number}"),
+            format!("vm{number}.2"),
+            format!("vm{number}.3"),
+        ]
+    };
+    let (mut make, mut remove) = (String::new(), String::new());
+    for number in 1..=environments {
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            make,
+            "link add br{number} type bridge\nlink set br{number} group {GROUP} up"
+        );
+        if method == BRIDGES {
+            continue;
+        }
+        let _ = writeln!(make, "link add peer1-br{number} type veth peer name peer1-gw{number}");
+        let _ = writeln!(
+            make,
+            "tuntap add dev vm{number}.2 mode tap\ntuntap add dev vm{number}.3 mode tap"
+        );
+        for port in ports(number) {
+            let _ = writeln!(make, "link set {port} master br{number} group {GROUP} up");
+            if method == PORTS {
+                let _ = writeln!(remove, "link set {port} nomaster");
+            }
+        }
+    }
+    if method != PORTS {
+        let _ = writeln!(remove, "link del group {GROUP}");
+    }
+    batch(&site.host, &make)?;
+    Ok(vec![timed(environments, || batch(&site.host, &remove))?])
+}
+
+/// Milliseconds that it took for each environment.
+fn timed(environments: u16, work: impl FnOnce() -> Result<()>) -> Result<f64> {
+    let start = Instant::now();
+    work()?;
+    Ok(start.elapsed().as_secs_f64() * 1e3 / f64::from(environments))
 }
 
 /// Milliseconds and kibibytes that it took for each environment.
 fn measured(environments: u16, work: impl FnOnce() -> Result<()>) -> Result<(f64, f64)> {
-    let before = available()?;
-    let start = Instant::now();
-    work()?;
-    let time = start.elapsed().as_secs_f64() * 1e3;
-    let after = available()?;
-    let each = f64::from(environments);
-    Ok((time / each, (before - after) / each))
+    let before = memory()?;
+    let time = timed(environments, work)?;
+    Ok((time, (memory()? - before) / f64::from(environments)))
 }
 
-/// Kibibytes that the kernel could give to programs: kernel memory is what is missing there.
-fn available() -> Result<f64> {
+/// Kibibytes that the kernel has taken for itself and cannot give back, as soon as it takes no more: what it frees, it
+/// frees after a while.
+fn memory() -> Result<f64> {
+    const STEP: Duration = Duration::from_millis(100);
+    /// Less than this happens all the time.
+    const STEADY: f64 = 64.0;
+    const PATIENCE: u32 = 20;
+    let mut last = kernel_memory()?;
+    for _ in 0..PATIENCE {
+        interrupt::sleep(STEP)?;
+        let now = kernel_memory()?;
+        if (now - last).abs() < STEADY {
+            return Ok(now);
+        }
+        last = now;
+    }
+    Ok(last)
+}
+
+/// Objects, what each processor has of its own, and large pieces (maps and programs).
+fn kernel_memory() -> Result<f64> {
     let text = fs::read_to_string("/proc/meminfo")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let number = line.and_then(|line| line.split_ascii_whitespace().next());
-    number
-        .and_then(|number| number.parse().ok())
-        .context("/proc/meminfo does not say what is available")
+    ["SUnreclaim:", "Percpu:", "VmallocUsed:"]
+        .iter()
+        .map(|kind| {
+            let line = text.lines().find_map(|line| line.strip_prefix(kind));
+            let number = line.and_then(|line| line.split_ascii_whitespace().next());
+            let number = number.and_then(|number| number.parse::<f64>().ok());
+            number.with_context(|| format!("/proc/meminfo does not say {kind}"))
+        })
+        .sum()
 }

@@ -14,9 +14,10 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Effort {
     pub(crate) name: &'static str,
+    /// Rounds of everything, if the time allows; then those that are not repeatable yet go on for what is left of it.
     pub(crate) rounds: usize,
-    /// Rounds of what takes a second each time.
-    pub(crate) long_rounds: usize,
+    /// How long rounds may be begun.
+    pub(crate) time: Duration,
     /// How long a flood for one sample should take.
     pub(crate) flood: Duration,
     /// Bursts to a tap's queue for one sample.
@@ -29,8 +30,8 @@ pub(crate) struct Effort {
     pub(crate) connections: u32,
     /// Numbers of mappings of a router, the two guests' among them.
     pub(crate) mappings: &'static [usize],
-    /// Numbers of environments, and how often each is made.
-    pub(crate) environments: &'static [(u16, usize)],
+    /// Numbers of environments, and how long they may be made and removed again and again.
+    pub(crate) environments: &'static [(u16, Duration)],
     /// Whether combinations are left out.
     pub(crate) is_quick: bool,
 }
@@ -38,28 +39,32 @@ pub(crate) struct Effort {
 impl Effort {
     pub(crate) const QUICK: Self = Self {
         name: "quick",
-        rounds: 5,
-        long_rounds: 3,
+        rounds: 6,
+        time: Duration::from_secs(75),
         flood: Duration::from_millis(20),
         bursts: 2,
-        megabytes: 200,
+        megabytes: 150,
         requests: 3_000,
         connections: 1_000,
-        mappings: &[2, 1_000, 10_000],
-        environments: &[(1, 3), (5, 3)],
+        mappings: &[2, 10_000],
+        environments: &[(1, Duration::from_secs(8)), (10, Duration::from_secs(15))],
         is_quick: true,
     };
     pub(crate) const FULL: Self = Self {
         name: "full",
-        rounds: 7,
-        long_rounds: 5,
-        flood: Duration::from_millis(40),
-        bursts: 6,
-        megabytes: 600,
-        requests: 20_000,
-        connections: 5_000,
+        rounds: 6,
+        time: Duration::from_mins(11),
+        flood: Duration::from_millis(30),
+        bursts: 4,
+        megabytes: 400,
+        requests: 15_000,
+        connections: 4_000,
         mappings: &[2, 1_000, 10_000, 100_000],
-        environments: &[(1, 5), (10, 3), (100, 2)],
+        environments: &[
+            (1, Duration::from_secs(20)),
+            (10, Duration::from_mins(1)),
+            (100, Duration::from_secs(130)),
+        ],
         is_quick: false,
     };
 }

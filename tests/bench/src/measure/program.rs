@@ -15,7 +15,7 @@ use aya::{
 
 use super::rate::{Flood, Sinks};
 use crate::{
-    rounds::{Cell, Name, Sample},
+    rounds::{Cell, Ledger, Name, Sample},
     world::Direction,
 };
 
@@ -28,14 +28,23 @@ const OWN: [&str; 2] = ["generate", "sink"];
 /// Programs by number: name, nanoseconds and runs since they were loaded.
 type Snapshot = BTreeMap<u32, (String, u64, u64)>;
 
-/// One cell for each program that a method runs for each frame in a direction.
-pub(crate) fn cells<'w>(sinks: &'w [Sinks<'w>]) -> Result<Vec<Cell<'w>>> {
+/// One cell for each program that a method runs for each frame in a direction, if another round has to measure it.
+pub(crate) fn cells<'w>(sinks: &'w [Sinks<'w>], ledger: &Ledger) -> Result<Vec<Cell<'w>>> {
     let mut cells = Vec::new();
     for (direction, way) in [
         (Direction::In, "in"),
         (Direction::Out, "out"),
         (Direction::Across, "environment to environment"),
     ] {
+        let name = Name {
+            measurement: "programs",
+            variant: format!("{way}, {LENGTH} bytes, 1 flow"),
+            unit: "ns/run",
+            less_is_better: true,
+        };
+        if !ledger.wants(&name) {
+            continue;
+        }
         for sinks in sinks {
             let flood = Rc::new(Flood::new(sinks, direction, LENGTH, 1)?);
             let (_, runs) = observe(&flood)?;
@@ -43,12 +52,7 @@ pub(crate) fn cells<'w>(sinks: &'w [Sinks<'w>]) -> Result<Vec<Cell<'w>>> {
                 let flood = Rc::clone(&flood);
                 cells.push(Cell {
                     method: format!("{}: {program}", sinks.world.method.name()),
-                    names: vec![Name {
-                        measurement: "programs",
-                        variant: format!("{way}, {LENGTH} bytes, 1 flow"),
-                        unit: "ns/run",
-                        less_is_better: true,
-                    }],
+                    names: vec![name.clone()],
                     measure: Box::new(move || {
                         let (sample, runs) = observe(&flood)?;
                         let (_, time, count) = runs.get(&number).cloned().unwrap_or_default();

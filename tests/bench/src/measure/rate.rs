@@ -6,7 +6,7 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use anyhow::{Result, bail, ensure};
-use envnet_lab::{interrupt, namespace::Namespace, plan::GATEWAY};
+use envnet_lab::{namespace::Namespace, plan::GATEWAY};
 
 use super::Effort;
 use envnet_lab::socket::mac;
@@ -14,11 +14,12 @@ use envnet_lab::socket::mac;
 use crate::{
     flood::{Generator, Sink},
     frames::{Addresses, Varied, peer},
-    port::INTERFACE,
+    methods::{LIMIT, REFERENCE},
+    port::{self, INTERFACE},
     reader::Reader,
-    rounds::{Cell, Name, Sample},
+    rounds::{Cell, Ledger, Name, Sample},
     site::{Site, UPLINK},
-    world::{Direction, World, answers},
+    world::{DC, Direction, World, answers},
 };
 
 /// The name under which generator and sink alone are measured.
@@ -33,12 +34,24 @@ const BURST: u32 = 768;
 const FEWEST: u32 = 4096;
 const MOST: u32 = 500_000;
 
+/// What is particular about a direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Usual,
+    /// To a tap in bursts that its queue holds.
+    InBursts,
+    /// Where XDP is told that the guest's veth is a tap: its way without a tap's queue. With what it is compared with.
+    PastTheTap,
+}
+
+/// Methods that are measured past the tap.
+const PAST_THE_TAP: [&str; 4] = [REFERENCE, "envnet-tc", "envnet-xdp", LIMIT];
+
 /// One combination.
 #[derive(Clone, Copy, Debug)]
 struct Variant {
     direction: Direction,
-    /// To a tap in bursts that its queue holds.
-    in_bursts: bool,
+    way: Way,
     length: usize,
     flows: u32,
 }
@@ -46,23 +59,25 @@ struct Variant {
 impl Variant {
     fn all(effort: &Effort) -> Vec<Self> {
         let mut variants = Vec::new();
-        for (direction, in_bursts) in [
-            (Direction::In, false),
-            (Direction::Out, false),
-            (Direction::Across, false),
-            (Direction::Tap, true),
-            (Direction::Tap, false),
+        for (direction, way) in [
+            (Direction::In, Way::Usual),
+            (Direction::In, Way::PastTheTap),
+            (Direction::Out, Way::Usual),
+            (Direction::Across, Way::Usual),
+            (Direction::Tap, Way::InBursts),
+            (Direction::Tap, Way::Usual),
         ] {
             for (length, flows) in [(64, 1), (1400, 1), (64, MANY), (1400, MANY)] {
                 // Lengths and flows in one direction; all of it is for who has time.
                 let is_usual = length == 64 && flows == 1;
-                let is_in = direction == Direction::In && (length == 64 || flows == 1);
-                if effort.is_quick && !is_usual && !is_in {
+                let is_in = direction == Direction::In && way == Way::Usual && (length == 64 || flows == 1);
+                let is_short = length == 64 || way != Way::PastTheTap;
+                if effort.is_quick && !is_usual && !is_in || !is_short {
                     continue;
                 }
                 variants.push(Self {
                     direction,
-                    in_bursts,
+                    way,
                     length,
                     flows,
                 });
@@ -73,10 +88,11 @@ impl Variant {
 
     fn name(&self) -> Name {
         let direction = match self.direction {
+            Direction::In if self.way == Way::PastTheTap => "in, a veth in place of the tap for XDP",
             Direction::In => "in",
             Direction::Out => "out",
             Direction::Across => "environment to environment",
-            Direction::Tap if self.in_bursts => "in, to the queue of a tap",
+            Direction::Tap if self.way == Way::InBursts => "in, to the queue of a tap",
             Direction::Tap => "in, read from a tap",
         };
         let flows = if self.flows == 1 { "1 flow" } else { "64k flows" };
@@ -154,11 +170,7 @@ impl<'w> Flood<'w> {
 
     /// One sample of about that duration, in nanoseconds for each frame that arrived.
     pub(crate) fn sample(&mut self, duration: Duration) -> Result<Sample> {
-        self.wake()?;
-        if self.flows > 1 {
-            // What remembers connections gets to know them first: that is measured elsewhere.
-            self.generator.send(self.origin, self.flows)?;
-        }
+        self.introduce()?;
         if self.frames == 0 {
             let probe = self.generator.send(self.origin, PROBE)?;
             let frames = duration.as_nanos() * u128::from(PROBE) / probe.as_nanos().max(1);
@@ -171,6 +183,15 @@ impl<'w> Flood<'w> {
     /// its time to answer.
     fn wake(&self) -> Result<()> {
         self.target.map_or(Ok(()), |target| answers(self.origin, target))
+    }
+
+    /// What remembers connections gets to know them first: that is measured elsewhere.
+    fn introduce(&self) -> Result<()> {
+        self.wake()?;
+        if self.flows > 1 {
+            self.generator.send(self.origin, self.flows)?;
+        }
+        Ok(())
     }
 
     /// One sample of so many frames.
@@ -190,17 +211,23 @@ impl<'w> Flood<'w> {
         sample(frames.into(), received, time)
     }
 
-    /// One sample of bursts that a tap's queue holds: its reader may be slower, and its time does not count.
+    /// One sample of bursts that a tap's queue holds. Its reader waits until a burst is over, so that what is measured is
+    /// the way into the queue and not how two processors fight for it.
     fn bursts(&self, number: u32) -> Result<Sample> {
-        self.wake()?;
+        let End::Reader(reader) = &self.end else {
+            bail!("only a tap has a queue");
+        };
+        self.introduce()?;
         let (mut received, mut time) = (0, Duration::ZERO);
         for _ in 0..number {
-            let End::Reader(reader) = &self.end else {
-                bail!("only a tap has a queue");
-            };
-            let (read, sent, _) = self.send_to(reader, BURST)?;
-            received += read;
-            time += sent;
+            let held = reader.hold();
+            // It may be asleep, and waking it is not to be part of a burst.
+            self.generator.send(self.origin, 1)?;
+            held.wait()?;
+            let before = reader.begin();
+            time += self.generator.send(self.origin, BURST)?;
+            drop(held);
+            received += reader.drained(before, BURST)?;
         }
         sample(u64::from(number) * u64::from(BURST), received, time)
     }
@@ -209,10 +236,8 @@ impl<'w> Flood<'w> {
     fn send_to(&self, reader: &Reader, frames: u32) -> Result<(u64, Duration, Duration)> {
         let before = reader.begin();
         let time = self.generator.send(self.origin, frames)?;
-        // A full queue is read in a few of these.
-        interrupt::sleep(Duration::from_millis(5))?;
-        let (after, read) = reader.end();
-        Ok((after - before, time, read))
+        let received = reader.drained(before, frames)?;
+        Ok((received, time, reader.duration()))
     }
 }
 
@@ -225,39 +250,59 @@ fn sample(offered: u64, received: u64, time: Duration) -> Result<Sample> {
         values: vec![value],
         offered,
         received,
+        note: None,
     })
 }
 
-/// All cells: for each variant one for each method, and one for generator and sink alone.
-pub(crate) fn cells<'w>(sinks: &'w [Sinks<'w>], bare: &'w Bare, effort: &Effort) -> Result<Vec<Cell<'w>>> {
+/// All cells that another round has to measure: for each variant one for each method, and one for generator and sink alone.
+pub(crate) fn cells<'w>(
+    sinks: &'w [Sinks<'w>],
+    bare: &'w Bare,
+    effort: &Effort,
+    ledger: &Ledger,
+) -> Result<Vec<Cell<'w>>> {
     let mut cells = Vec::new();
-    let duration = effort.flood;
-    for variant in Variant::all(effort) {
+    let (duration, bursts) = (effort.flood, effort.bursts);
+    let wanted = Variant::all(effort)
+        .into_iter()
+        .filter(|variant| ledger.wants(&variant.name()));
+    for variant in wanted {
         let Variant {
             direction,
-            in_bursts,
+            way,
             length,
             flows,
         } = variant;
-        let mut floods = Vec::new();
-        if direction == Direction::In {
-            floods.push((HARNESS, bare.flood(length, flows)?));
+        if direction == Direction::In && way == Way::Usual {
+            let mut flood = bare.flood(length, flows)?;
+            cells.push(Cell {
+                method: HARNESS.to_owned(),
+                names: vec![variant.name()],
+                measure: Box::new(move || flood.sample(duration)),
+            });
         }
         for sinks in sinks {
-            floods.push((sinks.world.method.name(), Flood::new(sinks, direction, length, flows)?));
+            let world = sinks.world;
+            let method = world.method.name();
+            if way == Way::PastTheTap && !PAST_THE_TAP.contains(&method) {
+                continue;
+            }
+            let mut flood = Flood::new(sinks, direction, length, flows)?;
+            cells.push(Cell {
+                method: method.to_owned(),
+                names: vec![variant.name()],
+                measure: Box::new(move || match way {
+                    Way::Usual => flood.sample(duration),
+                    Way::InBursts => flood.bursts(bursts),
+                    Way::PastTheTap => {
+                        world.standing.take_as_tap(&world.site, &port::name(1, DC), true)?;
+                        let sample = flood.sample(duration);
+                        world.standing.take_as_tap(&world.site, &port::name(1, DC), false)?;
+                        sample
+                    }
+                }),
+            });
         }
-        let bursts = effort.bursts;
-        cells.extend(floods.into_iter().map(|(method, mut flood)| Cell {
-            method: method.to_owned(),
-            names: vec![variant.name()],
-            measure: Box::new(move || {
-                if in_bursts {
-                    flood.bursts(bursts)
-                } else {
-                    flood.sample(duration)
-                }
-            }),
-        }));
     }
     Ok(cells)
 }

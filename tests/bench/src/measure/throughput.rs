@@ -1,4 +1,9 @@
 //! TCP throughput by iperf3, with segmentation and checksum offloads as everywhere between virtual machines.
+//!
+//! A window larger than a veth's queue makes it one of two, and by chance: with the queue full now and then, the sender
+//! backs off for good, without, it is three times as fast. And with a processor for each end, chance says on which of them
+//! the way between is run, by who acknowledges. So the window always fits into the queue, and both ends are on one
+//! processor, too, where the throughput is what the ends and the way cost together.
 
 use std::{
     process::{Command, Stdio},
@@ -14,12 +19,15 @@ use serde_json::Value;
 
 use super::Effort;
 use crate::{
-    rounds::{Cell, Name, Sample},
+    processor,
+    rounds::{Cell, Ledger, Name, Sample},
     world::{DC, World},
 };
 
 /// Bytes of a segment, to tell segments from retransmissions.
 const SEGMENT: u64 = 1448;
+/// Of either end's buffer, in bytes. The kernel doubles it, and half of that is for data: 68 segments, in a veth's queue of 256.
+const WINDOW: &str = "96K";
 /// How long the server may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -39,21 +47,23 @@ impl<'w> Server<'w> {
         })
     }
 
-    fn client(&self, megabytes: u32, reverse: bool) -> Command {
+    fn client(&self, megabytes: u32, variant: Variant) -> Command {
         let mut command = self.world.site.outside.command("iperf3");
-        // Client and server each on a processor of their own.
+        let (first, last) = processor::outermost();
+        let server = if variant.one_processor { first } else { last };
         command
-            .args(["--json", "--affinity", "0,1", "--bytes", &format!("{megabytes}M")])
+            .args(["--json", "--affinity", &format!("{first},{server}")])
+            .args(["--bytes", &format!("{megabytes}M"), "--window", WINDOW])
             // What a kernel has by default paces itself or not; this one is in all.
             .args(["--congestion", "cubic"])
             .args(["--client", &DC.external(1).to_string()])
-            .args(reverse.then_some("--reverse"));
+            .args((!variant.inwards).then_some("--reverse"));
         command
     }
 
-    fn sample(&self, megabytes: u32, reverse: bool) -> Result<Sample> {
+    fn sample(&self, megabytes: u32, variant: Variant) -> Result<Sample> {
         let (end, bits) = interrupt::wait_for("iperf3", PATIENCE, || {
-            let output = process::wait(&mut self.client(megabytes, reverse))?;
+            let output = process::wait(&mut self.client(megabytes, variant))?;
             // The server is not there yet, or busy with the one before: then there is no such number.
             let mut result: Value = serde_json::from_slice(&output.stdout).context("iperf3 does not speak JSON")?;
             let end = result["end"].take();
@@ -66,25 +76,59 @@ impl<'w> Server<'w> {
             values: vec![bits / 1e9],
             offered: segments,
             received: segments.saturating_sub(again),
+            note: None,
         })
     }
 }
 
-/// Both directions.
-pub(crate) fn cells<'w>(servers: &'w [Server<'w>], effort: &Effort) -> Vec<Cell<'w>> {
+/// One combination.
+#[derive(Clone, Copy, Debug)]
+struct Variant {
+    inwards: bool,
+    one_processor: bool,
+}
+
+impl Variant {
+    const ALL: [Self; 4] = [
+        Self::new(true, true),
+        Self::new(false, true),
+        Self::new(true, false),
+        Self::new(false, false),
+    ];
+
+    const fn new(inwards: bool, one_processor: bool) -> Self {
+        Self { inwards, one_processor }
+    }
+
+    fn name(self) -> Name {
+        let way = if self.inwards { "in" } else { "out" };
+        let processors = if self.one_processor {
+            "both ends on one processor"
+        } else {
+            "a processor for each end"
+        };
+        Name {
+            measurement: "tcp throughput",
+            variant: format!("{way}, {processors}"),
+            unit: "Gbit/s",
+            less_is_better: false,
+        }
+    }
+}
+
+/// Both directions, as far as another round has to measure them.
+pub(crate) fn cells<'w>(servers: &'w [Server<'w>], effort: &Effort, ledger: &Ledger) -> Vec<Cell<'w>> {
     let megabytes = effort.megabytes;
     let mut cells = Vec::new();
-    for (variant, reverse) in [("in", false), ("out", true)] {
+    for variant in Variant::ALL {
+        if !ledger.wants(&variant.name()) || effort.is_quick && !variant.one_processor {
+            continue;
+        }
         for server in servers {
             cells.push(Cell {
                 method: server.world.method.name().to_owned(),
-                names: vec![Name {
-                    measurement: "tcp throughput",
-                    variant: variant.to_owned(),
-                    unit: "Gbit/s",
-                    less_is_better: false,
-                }],
-                measure: Box::new(move || server.sample(megabytes, reverse)),
+                names: vec![variant.name()],
+                measure: Box::new(move || server.sample(megabytes, variant)),
             });
         }
     }

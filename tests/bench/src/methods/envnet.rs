@@ -1,19 +1,24 @@
 //! envnet itself, as its users run it: the released program with a configuration file.
 
-use std::fs;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use ::envnet::{kernel::tables::Tables, names::Instance};
 use anyhow::{Context, Result, bail};
 use envnet_common::maps::{Mapping, MappingKey};
 use envnet_lab::{
     directory::Directory,
-    envnet as command,
+    envnet as command, interrupt,
     plan::{self, Mode, ROLES},
 };
 
 use super::{ENVIRONMENTS, Method, Standing};
-use crate::site::Site;
+use crate::{flood::index, site::Site};
 
+/// How long the kernel may have no memory for an entry.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Not one of a site's.
 const UNUSED_ENVIRONMENT: u32 = 1000;
 
@@ -82,30 +87,57 @@ struct Attached {
     _directory: Directory,
 }
 
+impl Attached {
+    fn tables(site: &Site) -> Result<Tables> {
+        Tables::open(&Instance::Named(site.host.name().to_owned()))?.context("envnet has pinned no maps")
+    }
+}
+
 impl Standing for Attached {
     /// The guests' ports are not envnet's own taps: it looks for such when it is run.
     fn plugged(&mut self, _site: &Site) -> Result<()> {
         self.command.succeed("attach").map(drop)
     }
 
+    /// Nobody who uses envnet can do this: it would lose frames where the other end of a veth has no NAPI.
+    fn take_as_tap(&self, site: &Site, interface: &str, is_tap: bool) -> Result<()> {
+        let index = index(&site.host, interface)?;
+        let mut tables = Self::tables(site)?;
+        if is_tap {
+            // The kernel looks for the device in the caller's namespace.
+            site.host.run(|| Ok(tables.taps.insert(index, index, None, 0)?))
+        } else {
+            Ok(tables.taps.remove(index)?)
+        }
+    }
+
     /// Through the pinned maps: a guest in the configuration has a tap, and nobody wants 100,000 of them here.
     fn fill(&mut self, site: &Site, mappings: usize) -> Result<bool> {
-        let instance = Instance::Named(site.host.name().to_owned());
-        let mut tables = Tables::open(&instance)?.context("envnet has pinned no maps")?;
+        let mut tables = Self::tables(site)?;
         let already = ROLES.len() * usize::from(ENVIRONMENTS);
         for (internal, external) in super::unused(mappings.saturating_sub(already)) {
             let key = MappingKey {
                 environment: UNUSED_ENVIRONMENT,
                 internal: internal.into(),
             };
-            tables.insert_mapping(
-                key,
-                Mapping {
-                    external: external.into(),
-                },
-            )?;
+            let mapping = Mapping {
+                external: external.into(),
+            };
+            insert(&mut tables, key, mapping)?;
         }
         Ok(true)
+    }
+}
+
+/// Inserts until the kernel has memory for it: what each processor has of its own it takes from pages that are prepared
+/// aside, and thousands of entries at once are faster than that on a busy machine.
+fn insert(tables: &mut Tables, key: MappingKey, mapping: Mapping) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match tables.insert_mapping(key, mapping) {
+            Err(_) if Instant::now() < end => interrupt::sleep(Duration::from_millis(5))?,
+            inserted => return inserted,
+        }
     }
 }
 

@@ -58,6 +58,12 @@ pub(crate) trait Standing: Send + Sync {
         Ok(())
     }
 
+    /// Whether XDP, where it sends to taps only, takes the host's `interface` as one. Others need not be told.
+    fn take_as_tap(&self, site: &Site, interface: &str, is_tap: bool) -> Result<()> {
+        let _ = (site, interface, is_tap);
+        Ok(())
+    }
+
     /// Has `mappings` mappings in all from now on, of which only those of the guests are ever used. False when a number of
     /// them means nothing to the method; the error says why so many cannot be had. The number never shrinks.
     fn fill(&mut self, site: &Site, mappings: usize) -> Result<bool> {

@@ -94,19 +94,22 @@ fn draw_bars(path: &PathBuf, title: &str, rows: &[&Row]) -> Result<(), Box<dyn s
     let area = SVGBackend::new(path, (WIDTH, height)).into_drawing_area();
     area.fill(&WHITE)?;
     area.draw_text(title, &(FONT, 17).into_text_style(&area), (16, 14))?;
-    let most = rows.iter().map(|row| row.median).fold(f64::MIN_POSITIVE, f64::max);
+    let most = rows
+        .iter()
+        .map(|row| row.median.value)
+        .fold(f64::MIN_POSITIVE, f64::max);
     let room = f64::from(i32::try_from(WIDTH)? - LEFT - RIGHT);
     let style = (FONT, 14).into_text_style(&area);
     for (number, row) in (0_i32..).zip(rows) {
         let top = TOP + number * i32::try_from(BAR)?;
         #[expect(clippy::cast_possible_truncation, reason = "pixels")]
-        let length = (row.median / most * room) as i32;
+        let length = (row.median.value / most * room) as i32;
         let bar = [(LEFT, top), (LEFT + length.max(1), top + 18)];
         let filled = colour(&row.method).filled();
         area.draw(&Rectangle::new(bar, filled))?;
         area.draw_text(&row.method, &style, (16, top + 2))?;
-        let doubt = if row.refused.is_some() { " (refused)" } else { "" };
-        let text = format!("{}{doubt}", super::table::number(row.median));
+        let doubt = if row.doubt().is_some() { " (±)" } else { "" };
+        let text = format!("{}{doubt}", super::table::number(row.median.value));
         area.draw_text(&text, &style, (LEFT + length + 6, top + 2))?;
     }
     area.present()?;
@@ -128,7 +131,10 @@ fn growth<'r>(record: &'r Record, what: &str) -> Lines<'r> {
             .strip_prefix(what)
             .and_then(|rest| rest.strip_prefix(", ")?.strip_suffix(" mappings")?.parse().ok());
         if let Some(size) = size {
-            lines.entry(row.method.as_str()).or_default().push((size, row.median));
+            lines
+                .entry(row.method.as_str())
+                .or_default()
+                .push((size, row.median.value));
         }
     }
     // A single point is one that does not grow.

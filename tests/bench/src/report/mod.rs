@@ -2,7 +2,9 @@
 
 mod chart;
 mod page;
+mod scale;
 pub(crate) mod table;
+mod why;
 
 use std::{fs, path::Path};
 

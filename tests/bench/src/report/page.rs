@@ -2,8 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::{chart::Chart, table::number};
-use crate::record::{LARGEST_SPREAD, Record, Row};
+use super::{
+    chart::Chart,
+    table::{number, percent, ratio},
+    why::remarks,
+};
+use crate::record::{Record, Row};
 
 const HOW: &str = include_str!("how.md");
 
@@ -35,18 +39,17 @@ pub(crate) fn page(record: &Record, charts: &[Chart]) -> String {
     for Chart { title, file } in charts {
         let _ = writeln!(text, "![{title}](benchmarks/{file})\n");
     }
-    let _ = write!(
-        text,
-        "## All rows\n\n\
-         Medians; the spread is the interquartile range by the median, and a row is refused above {:.0} %.\n",
-        LARGEST_SPREAD * 100.0
+    text.extend(super::scale::section(record));
+    text.push_str(
+        "\n## All rows\n\n\
+         Medians; ± is how far the true one may be away (95 %). Loss is the part of what was sent that did not arrive.\n",
     );
     let mut block: Option<&Row> = None;
     for row in &record.rows {
         if !block.is_some_and(|before| before.is_beside(row)) {
             let _ = write!(
                 text,
-                "\n### {}: {}\n\n| method | {} | spread | loss | × iptables | × limit | |\n|---|--:|--:|--:|--:|--:|---|\n",
+                "\n### {}: {}\n\n| method | {} | ± | loss | × iptables | × limit | |\n|---|--:|--:|--:|--:|--:|---|\n",
                 row.measurement, row.variant, row.unit
             );
         }
@@ -57,22 +60,17 @@ pub(crate) fn page(record: &Record, charts: &[Chart]) -> String {
 }
 
 fn line(row: &Row) -> String {
-    let refused = row
-        .refused
-        .as_ref()
-        .map_or(String::new(), |reason| format!("refused: {reason}"));
+    let remarks = remarks(row);
     if row.samples.is_empty() {
-        return format!("| {} | | | | | | {refused} |", row.method);
+        return format!("| {} | | | | | | {remarks} |", row.method);
     }
-    let percent = |part: f64| format!("{:.1} %", part * 100.0);
-    let ratio = |ratio: Option<f64>| ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"));
     format!(
-        "| {} | {} | {} | {} | {} | {} | {refused} |",
+        "| {} | {} | {} | {} | {} | {} | {remarks} |",
         row.method,
-        number(row.median),
-        percent(row.spread),
+        number(row.median.value),
+        row.median.within.map_or(String::new(), percent),
         row.loss().map_or(String::new(), percent),
-        ratio(row.to_reference),
-        ratio(row.to_limit),
+        row.to_reference.map_or(String::new(), ratio),
+        row.to_limit.map_or(String::new(), ratio),
     )
 }

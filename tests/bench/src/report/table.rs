@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::record::{Record, Row};
+use super::why::remarks;
+use crate::record::{Figure, Record, Row};
 
 /// All of it.
 pub(crate) fn table(record: &Record) -> String {
@@ -30,8 +31,8 @@ pub(crate) fn table(record: &Record) -> String {
         if !block.is_some_and(|before| before.is_beside(row)) {
             let _ = writeln!(
                 text,
-                "\n{}: {}\n  {:<28}{:>12}{:>10}{:>9}{:>12}{:>10}",
-                row.measurement, row.variant, "", row.unit, "spread", "loss", "× iptables", "× limit"
+                "\n{}: {}\n  {:<34}{:>12}{:>9}{:>9}{:>16}{:>16}",
+                row.measurement, row.variant, "", row.unit, "±", "loss", "× iptables", "× limit"
             );
         }
         block = Some(row);
@@ -41,24 +42,33 @@ pub(crate) fn table(record: &Record) -> String {
 }
 
 fn line(row: &Row) -> String {
-    let ratio = |ratio: Option<f64>| ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
-    let loss = row.loss().map_or("-".to_owned(), percent);
-    let refused = row
-        .refused
-        .as_ref()
-        .map_or(String::new(), |reason| format!("  refused: {reason}"));
+    let remarks = remarks(row);
     if row.samples.is_empty() {
-        return format!("  {:<28}{refused}", row.method);
+        return format!("  {:<34}  {remarks}", row.method);
     }
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     format!(
-        "  {:<28}{:>12}{:>10}{:>9}{:>12}{:>10}{refused}",
+        "  {:<34}{:>12}{:>9}{:>9}{:>16}{:>16}  {remarks}",
         row.method,
-        number(row.median),
-        percent(row.spread),
-        loss,
-        ratio(row.to_reference),
-        ratio(row.to_limit),
+        number(row.median.value),
+        or_dash(row.median.within.map(percent)),
+        or_dash(row.loss().map(percent)),
+        or_dash(row.to_reference.map(ratio)),
+        or_dash(row.to_limit.map(ratio)),
     )
+    .trim_end()
+    .to_owned()
+}
+
+/// A ratio with how far it can be trusted; with more digits where it is small.
+pub(super) fn ratio(figure: Figure) -> String {
+    let value = figure.value;
+    let digits = if value < 0.1 { 4 } else { 2 };
+    match figure.within {
+        Some(0.0) => format!("{value:.digits$}"),
+        Some(within) => format!("{value:.digits$} ± {}", whole_percent(within)),
+        None => format!("{value:.digits$} ± ?"),
+    }
 }
 
 /// With as many digits as mean something.
@@ -71,6 +81,16 @@ pub(crate) fn number(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-fn percent(part: f64) -> String {
+pub(super) fn percent(part: f64) -> String {
+    if part > 1.0 {
+        return whole_percent(part);
+    }
     format!("{:.1} %", part * 100.0)
+}
+
+fn whole_percent(part: f64) -> String {
+    if part > 1.0 {
+        return "> 100 %".to_owned();
+    }
+    format!("{:.0} %", part * 100.0)
 }
