@@ -16,18 +16,16 @@ use bytemuck::Pod;
 #[inline(always)]
 pub(crate) unsafe fn read<T: Pod>(at: *const T) -> T {
     let mut value = MaybeUninit::<T>::uninit();
-    let to = value.as_mut_ptr().cast::<u8>();
-    let from = at.cast::<u8>();
-    let mut done = 0;
+    let (from, to) = (at.cast::<u16>(), value.as_mut_ptr().cast::<u16>());
+    let words = size_of::<T>() / 2;
     // SAFETY: `value` is as long as what is read, and any bytes are a `T`.
     unsafe {
-        while done + 2 <= size_of::<T>() {
-            let word = from.add(done).cast::<u16>().read();
-            to.add(done).cast::<u16>().write_unaligned(word);
-            done += 2;
+        for word in 0..words {
+            to.add(word).write_unaligned(from.add(word).read());
         }
-        if done < size_of::<T>() {
-            to.add(done).write(from.add(done).read());
+        if !size_of::<T>().is_multiple_of(2) {
+            let last = from.add(words).cast::<u8>().read();
+            to.add(words).cast::<u8>().write(last);
         }
         value.assume_init()
     }
@@ -40,18 +38,16 @@ pub(crate) unsafe fn read<T: Pod>(at: *const T) -> T {
 /// `at` must be even and point to as many writable bytes as `T` has.
 #[inline(always)]
 pub(crate) unsafe fn write<T: Pod>(at: *mut T, value: T) {
-    let to = at.cast::<u8>();
-    let from = (&raw const value).cast::<u8>();
-    let mut done = 0;
+    let (from, to) = ((&raw const value).cast::<u16>(), at.cast::<u16>());
+    let words = size_of::<T>() / 2;
     // SAFETY: as above, the other way round.
     unsafe {
-        while done + 2 <= size_of::<T>() {
-            let word = from.add(done).cast::<u16>().read_unaligned();
-            to.add(done).cast::<u16>().write(word);
-            done += 2;
+        for word in 0..words {
+            to.add(word).write(from.add(word).read_unaligned());
         }
-        if done < size_of::<T>() {
-            to.add(done).write(from.add(done).read());
+        if !size_of::<T>().is_multiple_of(2) {
+            let last = from.add(words).cast::<u8>().read();
+            to.add(words).cast::<u8>().write(last);
         }
     }
 }
