@@ -21,11 +21,12 @@ const SYSTEM_COMPILERS: [&[&str]; 2] = [
 const CARGO_DENY_VERSION: &str = "0.20.2";
 
 /// Programs that the tests run, and the packages they are in.
-const NETWORK_TOOLS: [(&str, &str); 4] = [
+const NETWORK_TOOLS: [(&str, &str); 5] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("iptables", "iptables"),
     ("ethtool", "ethtool"),
+    ("systemd-analyze", "systemd"),
 ];
 
 /// Programs that envnet is compared with or measured by, and the packages they are in.
