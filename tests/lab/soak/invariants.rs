@@ -1,0 +1,264 @@
+//! What must be true after every step.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use aya::programs::{SchedClassifier, TcAttachType};
+use serde_json::Value;
+
+use super::{
+    actions::Action,
+    model::{MOST_ENVIRONMENTS, State, Wanted},
+    sweep::sweep,
+    traffic::Way,
+    world::{Effect, World},
+};
+use crate::{interrupt::wait_for, plan, snapshot};
+
+/// How long the kernel may take to remove what was in a namespace, and programs.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// The highest machine number that is asked whether it answers; nobody has it.
+const HIGHEST: u8 = 5;
+/// Drops that nothing in the walk can be the reason of. Those of forged packets are among them: no guest forges, and one
+/// with another Ethernet address than the configuration says is replaced before it is asked anything.
+const NEVER: [&str; 9] = [
+    "truncated",
+    "vlan-tagged",
+    "malformed-ipv4",
+    "malformed-arp",
+    "source-martian",
+    "tiny-fragment",
+    "embedded-malformed",
+    "helper-failed",
+    "icmp-redirect",
+];
+
+/// Packets and bytes in, then out, by environment and internal address.
+type Counters = BTreeMap<(u8, Ipv4Addr), [u64; 4]>;
+
+/// What is remembered from step to step, and what the report says about it.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    counters: Counters,
+    pub(super) drops: BTreeMap<String, u64>,
+    /// Frames that have left the uplink.
+    pub(super) frames: usize,
+    /// The longest time until all have answered, after everything but a guest's start.
+    pub(super) slowest_answer: Duration,
+    /// The longest time until there was an answer on every way, after all guests had answered.
+    pub(super) slowest_way: Duration,
+    /// How often an attach after a pin was deleted had to be followed by another.
+    pub(super) second_attaches: u64,
+}
+
+impl Memory {
+    /// Fails with the first that is not true.
+    pub(super) fn check(&mut self, world: &mut World, action: &Action, effect: &Effect) -> Result<()> {
+        self.frames += world.lab.check_no_leak_so_far()?;
+        match world.model.state.clone() {
+            State::Attached(wanted) => self.when_attached(world, &wanted, effect)?,
+            State::Detached => {
+                self.counters.clear();
+                world.without_pin = false;
+                world.traffic.losses(|_| false)?;
+                when_detached(world)?;
+            }
+            State::Unsettled => {
+                let file = &world.model.file;
+                // A killed attach may have removed what is not in the file, but nothing else.
+                let kept = matches!(action, Action::KillAttach(..));
+                self.counters.retain(|key, _| kept && is_counted(file, *key));
+                world.traffic.losses(|_| false)?;
+                world.loaded.look(false)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn when_attached(&mut self, world: &mut World, wanted: &Wanted, effect: &Effect) -> Result<()> {
+        let mended = world.mend_guests(wanted)?;
+        let took = sweep(world.lab.outside(), &addresses(world))?;
+        if mended.is_empty() && effect.touched.is_empty() {
+            self.slowest_answer = self.slowest_answer.max(took);
+        }
+        let counts = |way: &Way| {
+            let alone = |seat| !effect.touched.contains(&seat) && !mended.contains(&seat);
+            effect.gentle && way.seats().all(alone)
+        };
+        let losses = world.traffic.losses(counts)?;
+        let losses: Vec<_> = losses.iter().map(|loss| loss.since(effect.start)).collect();
+        ensure!(
+            losses.is_empty(),
+            "lost where nothing had changed: {}",
+            losses.join("; ")
+        );
+        self.slowest_way = self.slowest_way.max(world.keep_traffic()?);
+        if world.model.file == *wanted {
+            self.check_plan(world)?;
+        }
+        world.without_pin = false;
+        let status = world.lab.status()?;
+        // `intact` is about the file.
+        check_status(&status, wanted, world.model.file == *wanted)?;
+        self.check_counters(&status, wanted)?;
+        self.check_drops(&status)?;
+        world.loaded.look(true)
+    }
+
+    fn check_plan(&mut self, world: &World) -> Result<()> {
+        let plan = || -> Result<Value> {
+            let planned = world.lab.envnet().succeed("--json plan")?;
+            let mut planned: Value = serde_json::from_str(&planned).context("the plan is no JSON")?;
+            Ok(planned["changes"].take())
+        };
+        let mut planned = plan()?;
+        let is_empty = |planned: &Value| planned.as_array().is_some_and(Vec::is_empty);
+        if world.without_pin && !is_empty(&planned) {
+            // What was in a map that could not be found is seen only when it was found again.
+            self.second_attaches += 1;
+            world.lab.attach()?;
+            planned = plan()?;
+        }
+        ensure!(
+            is_empty(&planned),
+            "attached, but there is still something to change: {planned}"
+        );
+        Ok(())
+    }
+
+    fn check_counters(&mut self, status: &Value, wanted: &Wanted) -> Result<()> {
+        let new = counters(status)?;
+        self.counters.retain(|key, _| is_counted(wanted, *key));
+        for (key, old) in &self.counters {
+            let new = new.get(key).with_context(|| format!("no counters of {key:?}"))?;
+            ensure!(
+                old.iter().zip(new).all(|(old, new)| old <= new),
+                "the counters of {key:?} went from {old:?} to {new:?}"
+            );
+        }
+        self.counters = new;
+        Ok(())
+    }
+
+    fn check_drops(&mut self, status: &Value) -> Result<()> {
+        let mut drops: BTreeMap<String, u64> = BTreeMap::new();
+        for drop in status["drops"].as_array().context("no drops in the status")? {
+            let reason = drop["reason"].as_str().context("a drop without reason")?;
+            *drops.entry(reason.to_owned()).or_default() += drop["packets"].as_u64().unwrap_or(0);
+            ensure!(!NEVER.contains(&reason), "drops that cannot be: {drop}");
+        }
+        for (reason, packets) in drops {
+            let most = self.drops.entry(reason).or_default();
+            *most = packets.max(*most);
+        }
+        Ok(())
+    }
+}
+
+fn is_counted(wanted: &Wanted, (environment, internal): (u8, Ipv4Addr)) -> bool {
+    let known = internal == plan::ROUTER || wanted.seats().any(|seat| seat.internal() == internal);
+    known && wanted.environments.contains(&environment)
+}
+
+/// Every address that might answer, and whether it must.
+fn addresses(world: &World) -> BTreeMap<Ipv4Addr, bool> {
+    let guests = world.model.reachable();
+    let attached = world.model.attached();
+    let mut addresses = BTreeMap::new();
+    for environment in 1..=MOST_ENVIRONMENTS {
+        for number in 1..=HIGHEST {
+            let address = plan::external(environment, number);
+            let router = number == 1 && attached.is_some_and(|wanted| wanted.environments.contains(&environment));
+            let guest = guests.iter().any(|seat| seat.external() == address);
+            addresses.insert(address, router || guest);
+        }
+    }
+    addresses
+}
+
+fn check_status(status: &Value, wanted: &Wanted, intact: bool) -> Result<()> {
+    let environments = status["environments"]
+        .as_array()
+        .context("no environments in the status")?;
+    let numbers: Vec<_> = environments.iter().map(|entry| entry["environment"].as_u64()).collect();
+    let expected: Vec<_> = wanted
+        .environments
+        .iter()
+        .map(|&number| Some(u64::from(number)))
+        .collect();
+    ensure!(
+        numbers == expected,
+        "status shows the environments {numbers:?}, not {expected:?}"
+    );
+    let mut expected: Vec<_> = wanted.seats().map(|seat| seat.internal().to_string()).collect();
+    expected.push(plan::ROUTER.to_string());
+    let expected: BTreeSet<_> = expected.iter().map(String::as_str).collect();
+    for entry in environments {
+        ensure!(
+            (entry["intact"] == true || !intact) && entry["new_ports"].as_array().is_some_and(Vec::is_empty),
+            "attached, but not intact: {entry}"
+        );
+        let guests = entry["guests"].as_array().context("no guests in the status")?;
+        let shown: BTreeSet<_> = guests.iter().filter_map(|guest| guest["internal"].as_str()).collect();
+        ensure!(shown == expected, "status shows the guests {shown:?}, not {expected:?}");
+    }
+    let expected = if wanted.accelerate == "off" { "off" } else { "tc" };
+    let fast_path = &status["uplink"]["fast_path"];
+    ensure!(fast_path == expected, "the fast path is {fast_path}, not {expected}");
+    Ok(())
+}
+
+fn counters(status: &Value) -> Result<Counters> {
+    let mut counters = Counters::new();
+    for environment in status["environments"].as_array().context("no environments")? {
+        let number = environment["environment"].as_u64().context("no number")?;
+        for guest in environment["guests"].as_array().context("no guests")? {
+            let internal = guest["internal"].as_str().context("no address")?.parse()?;
+            let values = ["packets_in", "bytes_in", "packets_out", "bytes_out"];
+            let values = values.map(|name| guest[name].as_u64().unwrap_or(0));
+            counters.insert((u8::try_from(number)?, internal), values);
+        }
+    }
+    Ok(counters)
+}
+
+fn when_detached(world: &World) -> Result<()> {
+    let (lab, before) = (&world.lab, &world.before);
+    let gone = wait_for("the host as it was", PATIENCE, || {
+        Ok((snapshot::of_host(lab)? == before.host).then_some(()))
+    });
+    gone.with_context(|| snapshot::difference(&before.host, &snapshot::of_host(lab).unwrap_or_default()))?;
+    let sysctls = snapshot::sysctls(lab.host())?;
+    let changed = snapshot::changed(&before.sysctls, &sysctls);
+    ensure!(changed.is_empty(), "envnet changed the host's {changed:?}");
+    let left = || {
+        wait_for("BPF programs and maps to go", PATIENCE, || {
+            Ok((world.loaded.left() == (0, 0)).then_some(()))
+        })
+    };
+    left().with_context(|| format!("programs and maps after detach: {:?}", world.loaded.left()))?;
+    lab.host().run(|| {
+        for interface in ["eth0", "br0"] {
+            for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
+                // A kernel without tcx cannot be asked, nor is there always a bridge.
+                if let Ok((_, programs)) = SchedClassifier::query_tcx(interface, direction) {
+                    let names: Vec<_> = programs
+                        .iter()
+                        .map(|program| program.name_as_str().unwrap_or("?"))
+                        .collect();
+                    ensure!(
+                        names.is_empty(),
+                        "after detach there are still {names:?} at {interface}"
+                    );
+                }
+            }
+        }
+        Ok(())
+    })?;
+    // Nobody may answer any more.
+    sweep(lab.outside(), &addresses(world)).map(drop)
+}

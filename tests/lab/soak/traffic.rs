@@ -1,0 +1,260 @@
+//! Echo requests on every way there is, all the time, from one thread; each request that is not answered is known.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    net::{Ipv4Addr, UdpSocket},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+
+use super::model::Seat;
+use crate::{interrupt, ping};
+
+/// How often the thread looks at its sockets, and how often it sends on a busy way.
+const TICK: Duration = Duration::from_millis(4);
+/// Requests on an ordinary way: one in that many ticks.
+const SELDOM: u64 = 10;
+/// A request that is not answered after this time is lost. Far longer than any answer takes, because the machine may be
+/// busy with other things.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the first answer on a way may take.
+const FIRST_ANSWER: Duration = Duration::from_secs(8);
+const DATA: usize = 56;
+
+/// One way through the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Way {
+    /// The guest that asks; otherwise the outside does.
+    pub(super) from: Option<Seat>,
+    pub(super) target: Ipv4Addr,
+    /// The guest that answers; otherwise the outside does.
+    pub(super) to: Option<Seat>,
+    /// Whether there are many requests.
+    pub(super) busy: bool,
+}
+
+impl Way {
+    /// The guests that it needs.
+    pub(super) fn seats(&self) -> impl Iterator<Item = Seat> {
+        self.from.into_iter().chain(self.to)
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.from {
+            Some(seat) => write!(formatter, "{} → {}", seat.tap(), self.target),
+            None => write!(formatter, "outside → {}", self.target),
+        }
+    }
+}
+
+/// Requests that were not answered.
+#[derive(Clone, Debug)]
+pub(super) struct Loss {
+    way: Way,
+    requests: usize,
+    /// When the traffic on this way began.
+    began: Instant,
+    first: Instant,
+    last: Instant,
+}
+
+impl Loss {
+    /// In words, with times since that moment.
+    pub(super) fn since(&self, moment: Instant) -> String {
+        let time = |time: Instant| {
+            let before = moment.saturating_duration_since(time).as_millis();
+            match time.saturating_duration_since(moment).as_millis() {
+                0 if before > 0 => format!("{before} ms before"),
+                after => format!("{after} ms after"),
+            }
+        };
+        let (began, first, last) = (time(self.began), time(self.first), time(self.last));
+        format!(
+            "{} on {} (from {first} to {last} the step's begin; the traffic began {began})",
+            self.requests, self.way
+        )
+    }
+}
+
+/// What was sent and answered on all ways.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Count {
+    pub(super) sent: u64,
+    pub(super) answered: u64,
+}
+
+/// The running traffic; ends when dropped.
+#[derive(Debug)]
+pub(super) struct Traffic {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    flows: Mutex<(Vec<Flow>, Count)>,
+    stop: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Flow {
+    way: Way,
+    socket: UdpSocket,
+    began: Instant,
+    /// Whether there was an answer. Requests before that do not count: whoever asks has to learn where the other is.
+    works: bool,
+    /// Requests without an answer, the oldest first.
+    open: VecDeque<(Vec<u8>, Instant)>,
+}
+
+impl Traffic {
+    pub(super) fn start() -> Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let of_thread = Arc::clone(&shared);
+        let thread = thread::Builder::new()
+            .name("traffic".to_owned())
+            .spawn(move || run(&of_thread))?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    /// Goes on with these ways only; `open` makes the socket of a new one. Waits until there was an answer on each, and says
+    /// how long that took.
+    pub(super) fn keep(&self, ways: Vec<Way>, open: impl Fn(&Way) -> Result<UdpSocket>) -> Result<Duration> {
+        self.flows().0.retain(|flow| ways.contains(&flow.way));
+        for way in ways {
+            if self.flows().0.iter().any(|flow| flow.way == way) {
+                continue;
+            }
+            let socket = open(&way)?;
+            socket.set_nonblocking(true)?;
+            // The kernel then sorts the answers out.
+            socket.connect((way.target, 0))?;
+            self.flows().0.push(Flow {
+                way,
+                socket,
+                began: Instant::now(),
+                works: false,
+                open: VecDeque::new(),
+            });
+        }
+        let start = Instant::now();
+        loop {
+            let silent: Vec<_> = self
+                .flows()
+                .0
+                .iter()
+                .filter(|flow| !flow.works)
+                .map(|flow| flow.way.to_string())
+                .collect();
+            if silent.is_empty() {
+                return Ok(start.elapsed());
+            }
+            ensure!(
+                start.elapsed() < FIRST_ANSWER,
+                "no answer within {} s: {}",
+                FIRST_ANSWER.as_secs(),
+                silent.join(", ")
+            );
+            interrupt::sleep(TICK)?;
+        }
+    }
+
+    /// Ends the ways that need a guest, whose namespace they would keep.
+    pub(super) fn forget(&self, seat: Seat) {
+        self.flows()
+            .0
+            .retain(|flow| flow.way.seats().all(|other| other != seat));
+    }
+
+    /// Waits for the answers to all requests so far on the ways that count, and says what is lost on each. The next
+    /// question is about later requests.
+    pub(super) fn losses(&self, counts: impl Fn(&Way) -> bool) -> Result<Vec<Loss>> {
+        let now = Instant::now();
+        let asked = |flow: &Flow| flow.open.iter().take_while(|(_, sent)| *sent <= now).count();
+        while now.elapsed() < PATIENCE && self.flows().0.iter().any(|flow| counts(&flow.way) && asked(flow) > 0) {
+            interrupt::sleep(TICK)?;
+        }
+        let mut losses = Vec::new();
+        for flow in &mut self.flows().0 {
+            let lost: Vec<_> = flow.open.drain(..asked(flow)).map(|(_, sent)| sent).collect();
+            if let [first, .., last] | [first @ last] = lost[..]
+                && counts(&flow.way)
+            {
+                losses.push(Loss {
+                    way: flow.way.clone(),
+                    requests: lost.len(),
+                    began: flow.began,
+                    first,
+                    last,
+                });
+            }
+        }
+        Ok(losses)
+    }
+
+    /// Everything so far.
+    pub(super) fn count(&self) -> Count {
+        self.flows().1
+    }
+
+    fn flows(&self) -> MutexGuard<'_, (Vec<Flow>, Count)> {
+        self.shared.flows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // A panic in the thread has been reported by the panic hook.
+            drop(thread.join());
+        }
+    }
+}
+
+fn run(shared: &Shared) {
+    let mut packet = vec![0; 2048];
+    let mut tick = 0;
+    while !shared.stop.load(Ordering::Relaxed) {
+        let mut guard = shared.flows.lock().unwrap_or_else(PoisonError::into_inner);
+        let (flows, count) = &mut *guard;
+        for flow in flows {
+            // An error is about an earlier request, or about an interface that is gone: as good as lost.
+            while let Ok(Some(reply)) = ping::receive(&flow.socket, flow.way.target, &mut packet) {
+                if let Some(place) = flow
+                    .open
+                    .iter()
+                    .position(|(request, _)| ping::is_answer(reply, request))
+                {
+                    flow.open.remove(place);
+                    count.answered += 1;
+                    if !flow.works {
+                        flow.works = true;
+                        flow.open.clear();
+                    }
+                }
+            }
+            if flow.way.busy || tick % SELDOM == 0 {
+                let request = ping::request(DATA);
+                drop(flow.socket.send(&request));
+                flow.open.push_back((request, Instant::now()));
+                count.sent += 1;
+            }
+        }
+        drop(guard);
+        tick += 1;
+        thread::sleep(TICK);
+    }
+}

@@ -1,0 +1,13 @@
+//! A short random walk, so that `cargo xtask soak` keeps working.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use envnet_lab::soak;
+
+#[test]
+fn a_short_walk_breaks_nothing() -> Result<()> {
+    // Other tests run in this process, so that its files cannot be counted.
+    ensure!(soak::walk(11, Duration::from_secs(20), false, true)?, "see above");
+    Ok(())
+}
