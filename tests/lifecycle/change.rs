@@ -1,6 +1,4 @@
-//! Attaching twice, detaching, changing the configuration, and dying half-way.
-
-use std::{process::Stdio, thread, time::Duration};
+//! Attaching twice, detaching, and changing the configuration.
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
@@ -8,7 +6,6 @@ use envnet_lab::{
     fixture::{attached, attached_each_way, detached},
     plan,
     plan::{Mode, ROLES},
-    process::Process,
     snapshot,
 };
 
@@ -99,49 +96,6 @@ fn detach_without_anything_attached_succeeds() -> Result<()> {
 }
 
 #[test]
-fn an_attach_killed_at_any_point_is_repaired_by_the_next() -> Result<()> {
-    after_killed_attach(|lab| {
-        lab.attach()?;
-        let [dc, _] = ROLES;
-        let guest = lab.guest(2, dc)?;
-        ensure!(lab.ping(dc.external(2))?.is_some(), "no answer after the repair");
-        ensure!(
-            guest.ping(plan::GATEWAY)?.is_some(),
-            "the outside does not answer after the repair"
-        );
-        ensure!(lab.envnet().changes("attach")? == 0, "the repair was not complete");
-        Ok(())
-    })
-}
-
-#[test]
-fn an_attach_killed_at_any_point_is_cleaned_up_by_detach() -> Result<()> {
-    after_killed_attach(|_| Ok(()))
-}
-
-/// Kills an attach after ever longer times, until one ends before it is killed.
-fn after_killed_attach(test: impl Fn(&Lab) -> Result<()>) -> Result<()> {
-    for step in 0..40 {
-        let delay = Duration::from_millis(5 * step);
-        let mut finished = false;
-        detached(|lab| {
-            let mut command = lab.envnet().command();
-            command.arg("attach").stdout(Stdio::null());
-            let mut process = Process::start(command)?;
-            thread::sleep(delay);
-            finished = process.ended()?.is_some();
-            drop(process);
-            test(lab)
-        })
-        .with_context(|| format!("killed after {} ms", delay.as_millis()))?;
-        if finished {
-            return Ok(());
-        }
-    }
-    Ok(())
-}
-
-#[test]
 fn a_rebuilt_uplink_is_repaired() -> Result<()> {
     let lab = Lab::new(Options::default())?;
     lab.attach()?;
@@ -169,30 +123,4 @@ fn planned(lab: &Lab) -> Result<Vec<serde_json::Value>> {
         .as_array()
         .cloned()
         .with_context(|| format!("no changes in {text}"))
-}
-
-#[test]
-fn status_says_what_is_damaged_and_attach_repairs_it() -> Result<()> {
-    attached(|lab| {
-        let intact = || -> Result<Vec<bool>> {
-            let status = lab.status()?;
-            let environments = status["environments"]
-                .as_array()
-                .context("no environments in the status")?;
-            Ok(environments
-                .iter()
-                .map(|environment| environment["intact"] == true)
-                .collect())
-        };
-        ensure!(intact()? == [true, true], "nothing is damaged yet");
-        lab.host().ip("link delete br1")?;
-        lab.router(2)?.ip("link delete gw2")?;
-        ensure!(intact()? == [false, false], "the damage is not seen");
-        lab.attach()?;
-        ensure!(intact()? == [true, true], "the damage is not repaired");
-        let [dc, _] = ROLES;
-        let _guest = lab.guest(2, dc)?;
-        ensure!(lab.ping(dc.external(2))?.is_some(), "no answer after the repair");
-        Ok(())
-    })
 }

@@ -4,3 +4,14 @@
 //! [`envnet_lab::fixture`].
 
 mod change;
+mod concurrent;
+mod damage;
+mod faults;
+mod flood;
+mod live;
+mod ownership;
+mod partial;
+mod service;
+mod soak;
+mod sweep;
+mod upgrade;
