@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::kernel::programs::Hook;
+use crate::{config::Environments, kernel::programs::Hook};
 
 /// Networks for copies of virtual machines that all have the same addresses.
 ///
@@ -37,15 +37,23 @@ pub struct Cli {
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Make the network what the configuration says; changes only what differs
-    Attach,
+    Attach(Part),
     /// Remove everything envnet made
-    Detach,
+    Detach(Part),
     /// Show environments, guests, counters and drops
     Status(Status),
     /// Show what `attach` would change, and change nothing
-    Plan,
+    Plan(Part),
     /// Check the configuration file without looking at the host
     Check,
+}
+
+/// Which environments a command is about.
+#[derive(Clone, Debug, Args)]
+pub struct Part {
+    /// Only these environments, as in "1-3, 7"; all others stay as they are
+    #[arg(long, value_name = "LIST")]
+    pub environments: Option<Environments>,
 }
 
 /// Options of `status`.

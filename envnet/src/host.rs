@@ -8,8 +8,12 @@ use nix::unistd::{Group, User};
 
 use crate::{
     config::{Config, UplinkMode},
-    desired::HostFacts,
-    kernel::netlink::{Kind, Link},
+    desired::{HostFacts, Uplink},
+    kernel::{
+        netlink::{Kind, Link, Netlink},
+        programs::{self, Hook},
+    },
+    names::Instance,
 };
 
 /// Why a configuration cannot be attached to this host.
@@ -26,6 +30,12 @@ pub enum HostError {
     /// Not enough privilege.
     #[error("envnet changes the network and must be root; run it with sudo")]
     NotRoot,
+    /// Root, but without what makes root.
+    #[error(
+        "envnet needs {0}, which root does not have here; a systemd service gets it by CapabilityBoundingSet=, a container by \
+         its engine's options"
+    )]
+    MissingCapabilities(String),
     /// The uplink does not exist.
     #[error("uplink.interface: there is no interface `{0}`; see `ip link`")]
     NoUplink(String),
@@ -76,11 +86,29 @@ pub fn check_kernel(release: &str) -> Result<(), HostError> {
 }
 
 /// Refuses to go on without the privileges that every change needs.
-pub fn check_privileges() -> Result<(), HostError> {
-    if nix::unistd::geteuid().is_root() {
+pub fn check_privileges() -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(HostError::NotRoot.into());
+    }
+    let status = fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
+    check_capabilities(&status).map_err(Into::into)
+}
+
+/// What changing the network, and entering namespaces and mounting, take (`linux/capability.h`). The latter contains what
+/// loading programs takes.
+const CAPABILITIES: [(u32, &str); 2] = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN")];
+
+fn check_capabilities(status: &str) -> Result<(), HostError> {
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let Some(effective) = effective.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()) else {
+        return Ok(());
+    };
+    let missing = CAPABILITIES.iter().filter(|(number, _)| effective >> number & 1 == 0);
+    let missing: Vec<&str> = missing.map(|(_, name)| *name).collect();
+    if missing.is_empty() {
         Ok(())
     } else {
-        Err(HostError::NotRoot)
+        Err(HostError::MissingCapabilities(missing.join(" and ")))
     }
 }
 
@@ -111,6 +139,26 @@ pub fn check(config: &Config, links: &[Link], addresses: &[(String, Ipv4Net)]) -
             Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()))
         })?,
     })
+}
+
+/// Refuses an uplink with something of somebody else's on it that envnet's programs cannot be beside.
+pub async fn check_programs(
+    netlink: &Netlink,
+    instance: &Instance,
+    uplink: &Uplink,
+    links: &[Link],
+    hook: Option<Hook>,
+) -> Result<()> {
+    let name = &uplink.interface;
+    let link = links.iter().find(|link| link.name == *name);
+    let link = link.ok_or_else(|| HostError::NoUplink(name.clone()))?;
+    for &site in &uplink.sites {
+        let obstacle = programs::find_obstacle(netlink, instance, site, link, Hook::of(site, hook));
+        if let Some(obstacle) = obstacle.await? {
+            return Err(HostError::UnfitUplink(obstacle.to_string()).into());
+        }
+    }
+    Ok(())
 }
 
 fn uplink<'a>(config: &Config, links: &'a [Link]) -> Result<&'a Link, HostError> {
@@ -183,6 +231,20 @@ fn owner(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn missing_capabilities_are_named() {
+        let check = |mask: &str| check_capabilities(&format!("Name:\tenvnet\nCapEff:\t{mask}\n"));
+        assert!(check("000001ffffffffff").is_ok());
+        assert!(check("0000000000201000").is_ok());
+        let error = check("0000000000200000").expect_err("no CAP_NET_ADMIN").to_string();
+        assert!(
+            error.contains("CAP_NET_ADMIN") && !error.contains("CAP_SYS_ADMIN"),
+            "{error}"
+        );
+        let error = check("0000000000000000").expect_err("nothing").to_string();
+        assert!(error.contains("CAP_NET_ADMIN and CAP_SYS_ADMIN"), "{error}");
+    }
 
     #[test]
     fn old_kernels_are_refused() {

@@ -1,6 +1,6 @@
 //! The observation by environment, so that a look at each of thousands does not look at all of them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use envnet_common::Address;
 
@@ -22,7 +22,8 @@ pub struct Inventory<'a> {
     links: HashMap<u32, Vec<&'a Link>>,
     by_index: HashMap<u32, &'a Link>,
     ports: HashMap<u32, Vec<&'a Link>>,
-    altnames: HashSet<&'a str>,
+    /// Links by their alternative names.
+    altnames: HashMap<&'a str, &'a str>,
     accelerated: HashMap<u32, BTreeMap<&'a str, Site>>,
     endpoints: HashMap<u32, Vec<Address>>,
     entries: HashMap<u32, Vec<u32>>,
@@ -40,7 +41,7 @@ impl<'a> Inventory<'a> {
             links: HashMap::new(),
             by_index: HashMap::new(),
             ports: HashMap::new(),
-            altnames: HashSet::new(),
+            altnames: HashMap::new(),
             accelerated: HashMap::new(),
             endpoints: HashMap::new(),
             entries: HashMap::new(),
@@ -48,7 +49,8 @@ impl<'a> Inventory<'a> {
         };
         for link in observed.links.values() {
             inventory.by_index.insert(link.index, link);
-            inventory.altnames.extend(link.altnames.iter().map(String::as_str));
+            let altnames = link.altnames.iter().map(|name| (name.as_str(), link.name.as_str()));
+            inventory.altnames.extend(altnames);
             if let Some(master) = link.master {
                 inventory.ports.entry(master).or_default().push(link);
             }
@@ -86,6 +88,7 @@ impl<'a> Inventory<'a> {
         let links = self.links.keys().copied();
         links
             .chain(observed.routers.keys().copied())
+            .chain(observed.names_left.iter().copied())
             .chain(observed.environments.values().map(|environment| environment.number))
             .chain(observed.mappings.keys().map(|key| key.environment))
             .collect()
@@ -109,10 +112,10 @@ impl<'a> Inventory<'a> {
         ports.into_iter().flatten().copied()
     }
 
-    /// Whether a link has a name besides its own.
+    /// The link that has this name besides its own.
     #[must_use]
-    pub fn is_altname(&self, name: &str) -> bool {
-        self.altnames.contains(name)
+    pub fn named(&self, altname: &str) -> Option<&'a str> {
+        self.altnames.get(altname).copied()
     }
 
     /// The environment a link of the host is part of: as envnet's own link, as a port of its bridge, or as what was one when

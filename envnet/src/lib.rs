@@ -16,6 +16,7 @@ pub mod names;
 pub mod observe;
 pub mod parallel;
 pub mod plan;
+pub mod progress;
 pub mod status;
 
 /// The programs, as the ELF object the build script makes from the crate `envnet-ebpf`.

@@ -62,11 +62,18 @@ impl Instance {
         format!("{}{environment}", self.alias_prefix())
     }
 
+    /// How the mark of everything that can carry a text begins.
     fn alias_prefix(&self) -> String {
         match self {
             Self::Host => "envnet host ".to_owned(),
             Self::Named(name) => format!("envnet netns {name} "),
         }
+    }
+
+    /// The name of a filter that runs a program: as with links, who set it and for what.
+    #[must_use]
+    pub fn filter_name(&self, program: &str) -> String {
+        format!("{}{program}", self.alias_prefix())
     }
 
     /// The environment a link of the managed namespace was made for, if it was made by this instance.

@@ -19,6 +19,7 @@ use crate::{
         bpffs,
         netlink::{Link, Netlink, Route},
         netns::{self, Netns},
+        pins::{self, OtherBuilds},
         programs::{Attached, Hook, Programs, Site},
         sysctl::Sysctls,
         tables::Tables,
@@ -29,6 +30,7 @@ use crate::{
 
 /// Everything observed.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each answers a question of its own")]
 pub struct Observed {
     /// The links of the host by name.
     pub links: BTreeMap<String, Link>,
@@ -44,16 +46,28 @@ pub struct Observed {
     pub attached: BTreeMap<(Site, String), Attached>,
     /// Namespaces with a name that envnet uses for an environment but without its mark.
     pub foreign_namespaces: BTreeSet<String>,
+    /// Environments whose router namespace is gone but for its name.
+    pub names_left: BTreeSet<u32>,
     /// Whether this build's programs are loaded and pinned.
     pub programs_loaded: bool,
     /// The environments in the maps, by interface index.
     pub environments: BTreeMap<u32, maps::Environment>,
     /// The mappings in the maps.
     pub mappings: BTreeMap<MappingKey, Mapping>,
+    /// The mappings whose packets are counted.
+    pub counted: BTreeSet<MappingKey>,
+    /// The environments by the Ethernet addresses of their `gwE`.
+    pub gateways: BTreeMap<Mac, u32>,
     /// What the fast path has been told.
     pub fast: Fast,
     /// Whether there are any pins of the instance.
     pub pinned: bool,
+    /// Whether a crash has left the place for pins without any, for whichever instance it was made.
+    pub pins_left_empty: bool,
+    /// What other builds of envnet have pinned, if they have.
+    pub other_builds: Option<OtherBuilds>,
+    /// Which pinned map is not what this build's programs expect, and why. Then nothing is known of what the maps hold.
+    pub unfit_map: Option<String>,
 }
 
 /// What the maps hold for the fast path.
@@ -63,6 +77,8 @@ pub struct Fast {
     pub uplink: Option<maps::Uplink>,
     /// The ports by interface index.
     pub ports: BTreeMap<u32, maps::Port>,
+    /// Those of them that XDP may send to.
+    pub taps: BTreeSet<u32>,
     /// The mappings by external address, with what has been learned.
     pub endpoints: BTreeMap<Address, maps::Endpoint>,
 }
@@ -85,6 +101,14 @@ pub struct Router {
 }
 
 impl Observed {
+    /// Whether another build's maps are there that this one cannot read.
+    #[must_use]
+    pub fn has_other_layout(&self) -> bool {
+        self.other_builds
+            .as_ref()
+            .is_some_and(|builds| !builds.layouts.is_empty())
+    }
+
     /// The mappings in the maps of one environment.
     pub fn mappings_of(&self, number: u32) -> impl Iterator<Item = (&MappingKey, &Mapping)> {
         let key = |internal| MappingKey {
@@ -107,9 +131,18 @@ pub async fn observe(
     let links = by_name(netlink.links().await?);
     let addresses = named(netlink.addresses().await?, &links);
     let programs = Programs::open(instance)?;
-    let programs = programs.as_ref();
+    let programs_loaded = programs.is_some();
+    let programs = &programs.unwrap_or_else(|| Programs::none(instance));
     let (mut environments, mut mappings, mut fast) = (BTreeMap::new(), BTreeMap::new(), Fast::default());
-    if let Some(tables) = Tables::open(instance)? {
+    let (mut counted, mut gateways) = (BTreeSet::new(), BTreeMap::new());
+    let unfit_map = pins::unfit_map(instance)?;
+    let tables = if unfit_map.is_none() {
+        Tables::open(instance)?
+    } else {
+        None
+    };
+    let blind = tables.is_none() && bpffs::directory(instance).exists();
+    if let Some(tables) = tables {
         environments = tables
             .environments
             .iter()
@@ -120,18 +153,28 @@ pub async fn observe(
             .iter()
             .collect::<Result<_, _>>()
             .context("cannot read the mappings")?;
+        counted = tables
+            .counters
+            .keys()
+            .collect::<Result<_, _>>()
+            .context("cannot read the counters")?;
+        let present = tables.gateways.iter();
+        gateways = present
+            .map(|entry| entry.map(|(key, number)| (key.mac, number)))
+            .collect::<Result<_, _>>()
+            .context("cannot read the gateways")?;
         fast = fast_tables(&tables)?;
     }
-    let attached = match programs {
-        Some(programs) => attached(host, instance, &links, programs, hook, &fast)?,
-        None => BTreeMap::new(),
-    };
+    let attached = attached(host, instance, &links, programs, hook, (&fast, blind))?;
     let keys: Vec<&str> = wanted
         .values()
         .flat_map(|environment| sysctl_keys(environment, Place::Host))
         .collect();
     let (mut routers, mut foreign_namespaces) = (BTreeMap::new(), BTreeSet::new());
-    let names = netns::names()?.into_iter();
+    let names = netns::names()?;
+    let names_left = names.left.iter().filter_map(|name| instance.environment_of(name));
+    let names_left = names_left.collect();
+    let names = names.bound.into_iter();
     let names = names.filter_map(|name| Some((instance.environment_of(&name)?, name)));
     let found = parallel::each(
         Width::Working,
@@ -156,33 +199,42 @@ pub async fn observe(
         routers,
         attached,
         foreign_namespaces,
-        programs_loaded: programs.is_some(),
+        names_left,
+        programs_loaded,
         environments,
         mappings,
+        counted,
+        gateways,
         fast,
         pinned: bpffs::directory(instance).exists(),
+        pins_left_empty: bpffs::is_left_empty()?,
+        other_builds: pins::other_builds(instance)?,
+        unfit_map,
     })
 }
 
 fn fast_tables(tables: &Tables) -> Result<Fast> {
     let uplink = tables.uplink.get(&0, 0).context("cannot read the uplink")?;
     let ports = tables.ports.iter().collect::<Result<_, _>>();
+    let taps = tables.taps.keys().collect::<Result<_, _>>();
     let endpoints = tables.endpoints.iter().collect::<Result<_, _>>();
     Ok(Fast {
         uplink: (uplink != maps::Uplink::default()).then_some(uplink),
         ports: ports.context("cannot read the ports")?,
+        taps: taps.context("cannot read the taps")?,
         endpoints: endpoints.context("cannot read the endpoints")?,
     })
 }
 
-/// What is attached to the host's links that could have programs.
+/// What is attached to the host's links that could have programs; when it is not known what the fast path was told, any
+/// link could.
 fn attached(
     host: &Netns,
     instance: &Instance,
     links: &BTreeMap<String, Link>,
     programs: &Programs,
     hook: Option<Hook>,
-    fast: &Fast,
+    (fast, blind): (&Fast, bool),
 ) -> Result<BTreeMap<(Site, String), Attached>> {
     let bridges: BTreeSet<u32> = links
         .values()
@@ -203,7 +255,7 @@ fn attached(
             &[Site::GuestPort]
         } else if link.master.is_some_and(|master| bridges.contains(&master)) || fast.ports.contains_key(&link.index) {
             &[Site::ForeignPort]
-        } else if fast.uplink.is_some_and(|uplink| uplink.interface == link.index) {
+        } else if blind || fast.uplink.is_some_and(|uplink| uplink.interface == link.index) {
             &[Site::Uplink, Site::UplinkDriver]
         } else {
             &[]
@@ -234,7 +286,7 @@ async fn router(
     number: u32,
     instance: &Instance,
     wanted: Option<&desired::Environment>,
-    programs: Option<&Programs>,
+    programs: &Programs,
     hook: Option<Hook>,
 ) -> Result<Option<Router>> {
     let netns = Netns::open(name)?;
@@ -259,13 +311,13 @@ async fn router(
         .filter(|(index, ..)| Some(*index) == inside)
         .map(|(_, address, mac)| (address, mac))
         .collect();
-    let attached = match (programs, links.get(&names::gateway(number))) {
-        (Some(programs), Some(gateway)) => {
+    let attached = match links.get(&names::gateway(number)) {
+        Some(gateway) => {
             programs
                 .attached(&netns, &netlink, Site::Gateway, gateway, hook)
                 .await?
         }
-        _ => Attached::Other,
+        None => Attached::Other,
     };
     let keys: Vec<&str> = wanted
         .into_iter()

@@ -1,17 +1,22 @@
 //! The state of an attached instance, as a value that can be printed as a table or as JSON.
 
-use std::{collections::BTreeMap, fmt, net::Ipv4Addr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::Ipv4Addr,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use envnet_common::{
     Address, DropReason,
-    maps::{Counters, DropKey, MappingKey},
+    maps::{Counters, DropKey, LAYOUT_VERSION, MappingKey},
 };
 use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 use crate::{
-    config::Config,
+    config::{Config, Environments},
     desired,
     inventory::Inventory,
     kernel::{
@@ -29,8 +34,21 @@ pub struct Status {
     pub uplink: Option<UplinkStatus>,
     /// The environments by number.
     pub environments: Vec<EnvironmentStatus>,
+    /// Environments of the configuration, when it is at hand, of which nothing is there.
+    pub not_attached: Vec<u32>,
+    /// What is there of another build of envnet.
+    pub other_build: Option<OtherBuild>,
+    /// Which pinned map this build's programs cannot use, and why.
+    pub unfit_map: Option<String>,
     /// Every kind of drop that happened.
     pub drops: Vec<Drops>,
+}
+
+/// Another build of envnet that has attached something.
+#[derive(Clone, Debug, Serialize)]
+pub struct OtherBuild {
+    /// The versions of its maps' layouts that this build cannot read.
+    pub layouts: Vec<u32>,
 }
 
 /// How packets get from the uplink to the guests.
@@ -53,7 +71,8 @@ pub struct EnvironmentStatus {
     pub namespace: String,
     /// Name of the bridge.
     pub bridge: String,
-    /// Whether everything that is there has this build's programs on it; if not, `envnet attach` repairs it.
+    /// Whether everything is there, as the configuration says if it is at hand, with this build's programs on it; if not,
+    /// `envnet attach` repairs it.
     pub intact: bool,
     /// Ports of the bridge that somebody has plugged in since the last `attach`, which makes the fast path know them.
     pub new_ports: Vec<String>,
@@ -104,32 +123,38 @@ pub struct Drops {
 }
 
 impl Status {
-    /// Reads the maps and adds what the observation knows. `config` only gives the guests their names.
-    pub fn read(observed: &Observed, instance: &Instance, config: Option<&Config>) -> Result<Self> {
-        let Some(tables) = Tables::open(instance)? else {
-            return Ok(Self {
-                uplink: None,
-                environments: Vec::new(),
-                drops: Vec::new(),
-            });
+    /// Reads the maps and adds what the observation knows. `config` only gives the guests their names; `damaged` are
+    /// environments that are known not to be as it says.
+    pub fn read(
+        observed: &Observed,
+        instance: &Instance,
+        config: Option<&Config>,
+        damaged: &BTreeSet<u32>,
+    ) -> Result<Self> {
+        let tables = if observed.unfit_map.is_none() {
+            Tables::open(instance)?
+        } else {
+            None
         };
-        let drops = drops(&tables)?;
+        let tables = tables.as_ref();
+        let drops = tables.map_or_else(|| Ok(Vec::new()), drops)?;
         let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).context("cannot read the clock")?);
         let inventory = Inventory::new(observed, instance);
+        let uplink = uplink(&inventory, config);
         let mut dropped: BTreeMap<(Option<u32>, Option<Ipv4Addr>), u64> = BTreeMap::new();
         for drop in &drops {
             *dropped.entry((drop.environment, drop.internal)).or_default() += drop.packets;
         }
         let mut environments = Vec::new();
-        for entry in observed.environments.values() {
-            let number = entry.number;
+        for number in inventory.environments() {
+            let entry = observed.environments.get(&desired::gateway_index(number));
             let mut guests = Vec::new();
             for (&key, mapping) in observed.mappings_of(number) {
-                let counters = counters(&tables, key)?;
+                let counters = tables.map_or_else(|| Ok(Counters::default()), |tables| counters(tables, key))?;
                 let internal = Ipv4Addr::from(key.internal);
-                let host = u32::from(internal) & !u32::from(Ipv4Addr::from(entry.mask));
-                let tap = names::tap(number, host);
-                let own = observed.links.contains_key(&tap).then_some(tap);
+                let own = entry.map(|entry| u32::from(internal) & !u32::from(Ipv4Addr::from(entry.mask)));
+                let own = own.map(|host| names::tap(number, host));
+                let own = own.filter(|tap| observed.links.contains_key(tap));
                 let location = observed
                     .fast
                     .endpoints
@@ -163,10 +188,13 @@ impl Status {
             let exclusive = [router, on_bridge] == [Some(Attached::Current); 2];
             let ports = ports(&inventory, number);
             environments.push(EnvironmentStatus {
-                intact: exclusive && ports.iter().all(|(_, attached)| *attached != Attached::Other),
+                intact: entry.is_some()
+                    && !damaged.contains(&number)
+                    && exclusive
+                    && ports.iter().all(|(_, attached)| *attached != Attached::Other),
                 new_ports: ports
                     .into_iter()
-                    .filter(|(_, attached)| observed.fast.uplink.is_some() && *attached == Attached::Nothing)
+                    .filter(|(_, attached)| uplink.interface.is_some() && *attached == Attached::Nothing)
                     .map(|(name, _)| name)
                     .collect(),
                 environment: number,
@@ -175,9 +203,17 @@ impl Status {
                 guests,
             });
         }
+        let present = inventory.environments();
+        let mut not_attached = config.map_or_else(Vec::new, |config| config.environments.clone());
+        not_attached.retain(|number| !present.contains(number));
         Ok(Self {
-            uplink: Some(uplink(&inventory, config)),
+            uplink: tables.map(|_| uplink),
             environments,
+            not_attached,
+            other_build: observed.other_builds.as_ref().map(|builds| OtherBuild {
+                layouts: builds.layouts.iter().copied().collect(),
+            }),
+            unfit_map: observed.unfit_map.clone(),
             drops,
         })
     }
@@ -202,7 +238,10 @@ fn uplink(inventory: &Inventory<'_>, config: Option<&Config>) -> UplinkStatus {
         "off"
     };
     UplinkStatus {
-        interface: uplink.and_then(|uplink| link_name(inventory, uplink.interface)),
+        // What the map says of the uplink outlives the fast path.
+        interface: uplink
+            .filter(|_| fast_path != "off")
+            .and_then(|uplink| link_name(inventory, uplink.interface)),
         fast_path,
         reason: config.map(desired::reason),
     }
@@ -273,7 +312,8 @@ fn drops(tables: &Tables) -> Result<Vec<Drops>> {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.environments.is_empty() {
-            return f.write_str("nothing is attached");
+            f.write_str("nothing is attached")?;
+            return self.write_foreign(f);
         }
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         let header = [
@@ -332,6 +372,11 @@ impl fmt::Display for Status {
                 "\nenvironment {number} is not as it should be: see `envnet plan`; `envnet attach` repairs it"
             )?;
         }
+        if !self.not_attached.is_empty() {
+            let missing: Environments = self.not_attached.iter().copied().collect();
+            write!(f, "\nnot attached: {}", missing.named())?;
+        }
+        self.write_foreign(f)?;
         if !self.drops.is_empty() {
             writeln!(f, "\n")?;
             let mut rows = vec![
@@ -350,6 +395,31 @@ impl fmt::Display for Status {
             table(f, &rows)?;
         }
         Ok(())
+    }
+}
+
+impl Status {
+    /// What is there that another build has to do with.
+    fn write_foreign(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(why) = &self.unfit_map {
+            write!(f, "\n{why}; `envnet detach` removes everything there is")?;
+        }
+        match self.other_build.as_ref().map(|other| other.layouts.as_slice()) {
+            None => Ok(()),
+            Some([]) => f.write_str(
+                "\nanother build of envnet has its programs here; `envnet attach` puts this one's in their place while \
+                 packets flow",
+            ),
+            Some(layouts) => {
+                let layouts: Environments = layouts.iter().copied().collect();
+                write!(
+                    f,
+                    "\nanother build of envnet has its programs here, and maps of layout {layouts}, which this one (layout \
+                     {LAYOUT_VERSION}) cannot read; `envnet attach` puts this one's in their place while packets flow, and counts \
+                     from 0 again"
+                )
+            }
+        }
     }
 }
 

@@ -59,6 +59,12 @@ impl Cable {
         })
     }
 
+    /// Whether an end is gone: its tap was deleted.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// What the cable carried so far.
     #[must_use]
     pub fn traffic(&self) -> &Traffic {

@@ -1,6 +1,7 @@
 //! What passes an interface, judged by an independent eye: a packet socket on the far side of the uplink.
 
 use std::{
+    mem,
     net::{Ipv4Addr, UdpSocket},
     sync::{
         Arc, Mutex, PoisonError,
@@ -76,19 +77,9 @@ impl Capture {
         interrupt::wait_for("a pause on the uplink", PATIENCE, || {
             Ok((self.shared.pauses.load(Ordering::Relaxed) >= wanted).then_some(()))
         })?;
-        // SAFETY: the structure is made of numbers.
-        let statistics: libc::tpacket_stats =
-            unsafe { socket::option(&*self.socket, libc::SOL_PACKET, libc::PACKET_STATISTICS) }?;
-        ensure!(
-            statistics.tp_drops == 0,
-            "the capture lost {} frames",
-            statistics.tp_drops
-        );
+        self.check_complete()?;
         let frames = self.shared.frames.lock().unwrap_or_else(PoisonError::into_inner);
-        ensure!(
-            frames.len() < MOST_FRAMES,
-            "the capture is full: more than {MOST_FRAMES} frames"
-        );
+        ensure_room(&frames)?;
         Ok(frames.clone())
     }
 
@@ -104,23 +95,31 @@ impl Capture {
     /// Fails when a frame came in that shows an address of the internal prefix, in whatever header, or that is neither
     /// ARP nor IPv4. Of the station `own` only the latter is accepted. Returns how many frames were looked at.
     pub fn check_no_leak(&self, internal: Ipv4Addr, prefix: u8, own: &str) -> Result<usize> {
-        let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-        let inside = |octets: &[u8]| {
-            <[u8; 4]>::try_from(octets)
-                .is_ok_and(|octets| (u32::from_be_bytes(octets) ^ internal.to_bits()) & mask == 0)
-        };
-        let mut count = 0;
-        for Frame { bytes, .. } in self.frames()?.iter().filter(|frame| !frame.outgoing) {
-            count += 1;
-            match addresses(bytes) {
-                Some(addresses) => ensure!(!addresses.into_iter().any(inside), "this left the uplink: {bytes:02x?}"),
-                None => ensure!(
-                    source_is(bytes, own),
-                    "not IPv4 or ARP, but it left the uplink: {bytes:02x?}"
-                ),
-            }
-        }
-        Ok(count)
+        judge(&self.frames()?, internal, prefix, own)
+    }
+
+    /// The same about the frames so far, which are then forgotten. For traffic that never pauses: what is on its way now is
+    /// looked at the next time.
+    pub fn check_no_leak_so_far(&self, internal: Ipv4Addr, prefix: u8, own: &str) -> Result<usize> {
+        self.check_complete()?;
+        let mut kept = self.shared.frames.lock().unwrap_or_else(PoisonError::into_inner);
+        ensure_room(&kept)?;
+        let frames = mem::take(&mut *kept);
+        drop(kept);
+        judge(&frames, internal, prefix, own)
+    }
+
+    /// Fails when the kernel had to drop a frame.
+    fn check_complete(&self) -> Result<()> {
+        // SAFETY: the structure is made of numbers.
+        let statistics: libc::tpacket_stats =
+            unsafe { socket::option(&*self.socket, libc::SOL_PACKET, libc::PACKET_STATISTICS) }?;
+        ensure!(
+            statistics.tp_drops == 0,
+            "the capture lost {} frames",
+            statistics.tp_drops
+        );
+        Ok(())
     }
 }
 
@@ -156,6 +155,34 @@ fn receive(socket: &UdpSocket, shared: &Shared) {
             bytes: bytes[..length].to_vec(),
         });
     }
+}
+
+fn ensure_room(frames: &[Frame]) -> Result<()> {
+    ensure!(
+        frames.len() < MOST_FRAMES,
+        "the capture is full: more than {MOST_FRAMES} frames"
+    );
+    Ok(())
+}
+
+/// Whether all frames that came in are what may leave an uplink; how many there are.
+fn judge(frames: &[Frame], internal: Ipv4Addr, prefix: u8, own: &str) -> Result<usize> {
+    let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+    let inside = |octets: &[u8]| {
+        <[u8; 4]>::try_from(octets).is_ok_and(|octets| (u32::from_be_bytes(octets) ^ internal.to_bits()) & mask == 0)
+    };
+    let mut count = 0;
+    for Frame { bytes, .. } in frames.iter().filter(|frame| !frame.outgoing) {
+        count += 1;
+        match addresses(bytes) {
+            Some(addresses) => ensure!(!addresses.into_iter().any(inside), "this left the uplink: {bytes:02x?}"),
+            None => ensure!(
+                source_is(bytes, own),
+                "not IPv4 or ARP, but it left the uplink: {bytes:02x?}"
+            ),
+        }
+    }
+    Ok(count)
 }
 
 fn source_is(frame: &[u8], mac: &str) -> bool {

@@ -53,6 +53,15 @@ impl Envnet {
         &self.program
     }
 
+    /// The same with another program.
+    #[must_use]
+    pub fn with_program(&self, program: &Path) -> Self {
+        Self {
+            program: program.to_owned(),
+            ..self.clone()
+        }
+    }
+
     /// The command with the global options, to which arguments may be added.
     #[must_use]
     pub fn command(&self) -> Command {

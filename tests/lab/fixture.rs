@@ -9,7 +9,11 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{Lab, Options, interrupt, snapshot};
+use crate::{
+    Lab, Options, interrupt,
+    plan::{GATEWAY, ROLES},
+    snapshot,
+};
 
 /// The ways packets can take: how programs are attached, the first kernel that can, and which fast path there is.
 const WAYS: [(&str, (u32, u32), &str); 5] = [
@@ -112,10 +116,46 @@ pub fn detached_with(options: Options, test: impl FnOnce(&Lab) -> Result<()>) ->
     let changed = snapshot::changed(&sysctls, &changed);
     ensure!(changed.is_empty(), "envnet changed the host's {changed:?}");
     lab.detach()?;
+    restored(&lab, &host)
+}
+
+/// Fails unless the host is what it was, given a snapshot, and nothing is left of the BPF filesystem that nobody uses.
+pub fn restored(lab: &Lab, host: &str) -> Result<()> {
     // What was in a removed namespace, and its other end in the host, goes a little later.
     let gone = interrupt::wait_for("the host as it was", PATIENCE, || {
-        let now = snapshot::of_host(&lab)?;
-        Ok((now == host).then_some(()))
+        Ok((snapshot::of_host(lab)? == host && !is_mounted_for_nothing()?).then_some(()))
     });
-    gone.with_context(|| snapshot::difference(&host, &snapshot::of_host(&lab).unwrap_or_default()))
+    gone.with_context(|| {
+        let now = snapshot::of_host(lab).unwrap_or_default();
+        let mounted = is_mounted_for_nothing().unwrap_or_default();
+        let mounted = if mounted {
+            "\n+ an empty BPF filesystem of envnet's"
+        } else {
+            ""
+        };
+        format!("what differs:\n{}{mounted}", snapshot::difference(host, &now))
+    })
+}
+
+/// Whether envnet has mounted the BPF filesystem, or has made its folder there, and left it empty.
+fn is_mounted_for_nothing() -> Result<bool> {
+    const OWN: &str = "/sys/fs/bpf/envnet";
+    match fs::read_dir(OWN) {
+        Ok(mut instances) => Ok(instances.next().is_none()),
+        Err(_) => Ok(fs::read_to_string("/proc/self/mounts")?.contains("envnet /sys/fs/bpf bpf ")),
+    }
+}
+
+/// Attaches, and fails unless everything is as it should be then: a second attach finds nothing to change, and the guests of
+/// environment 1 reach each other and the outside.
+pub fn converged(lab: &Lab) -> Result<()> {
+    lab.attach()?;
+    let changes = lab.envnet().changes("attach")?;
+    ensure!(changes == 0, "a second attach made {changes} changes");
+    let [dc, member] = ROLES;
+    let (guest, _sibling) = (lab.guest(1, dc)?, lab.guest(1, member)?);
+    ensure!(lab.ping(dc.external(1))?.is_some(), "no answer to the outside");
+    ensure!(guest.ping(member.internal())?.is_some(), "no answer from the sibling");
+    ensure!(guest.ping(GATEWAY)?.is_some(), "no answer from the outside");
+    Ok(())
 }

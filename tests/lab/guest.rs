@@ -74,6 +74,11 @@ impl Guest {
         Ok(())
     }
 
+    /// Gives the guest another Ethernet address, the next time it is plugged in.
+    pub fn set_mac(&mut self, mac: &str) {
+        mac.clone_into(&mut self.settings.mac);
+    }
+
     /// Pulls the cable: the guest is gone from the network, its tap has no carrier.
     pub fn unplug(&mut self) {
         self.cable = None;

@@ -214,6 +214,12 @@ impl Lab {
         self.capture.check_no_leak(INTERNAL, INTERNAL_PREFIX, &self.uplink_mac)
     }
 
+    /// The same about what has left it since the last time, while traffic goes on.
+    pub fn check_no_leak_so_far(&self) -> Result<usize> {
+        self.capture
+            .check_no_leak_so_far(INTERNAL, INTERNAL_PREFIX, &self.uplink_mac)
+    }
+
     /// Starts a namespace guest of that role on its tap.
     pub fn guest(&self, environment: u8, role: Role) -> Result<Guest> {
         self.guest_with(environment, role, Offload::Full)

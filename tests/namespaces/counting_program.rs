@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use aya::programs::{
-    ProgramInfo, SchedClassifier, TcAttachType, loaded_programs,
+    ProgramInfo, SchedClassifier, TcAttachType, XdpMode, loaded_programs,
     tc::{NlOptions, TcAttachOptions},
 };
 use envnet_lab::{namespace::Namespace, process::output};
@@ -32,6 +32,8 @@ const XDP_PASS: i32 = 2;
 const XDP: u32 = 37;
 const TCX_INGRESS: u32 = 46;
 const TCX_EGRESS: u32 = 47;
+/// XDP_FLAGS_SKB_MODE.
+const IN_STACK: u32 = 1 << 1;
 /// XDP_FLAGS_DRV_MODE.
 const IN_DRIVER: u32 = 1 << 2;
 /// BPF_F_BEFORE, without anything that it is before.
@@ -116,9 +118,13 @@ impl Counter {
         Self::linked(namespace, interface, load(CLASSIFIER, UNSPEC)?, (hook, FIRST))
     }
 
-    /// In an interface's driver.
-    pub(crate) fn driver(namespace: &Namespace, interface: &str) -> Result<Self> {
-        Self::linked(namespace, interface, load(DRIVER, XDP_PASS)?, (XDP, IN_DRIVER))
+    /// Before the kernel's own stack: in an interface's driver, or where a driver cannot.
+    pub(crate) fn xdp(namespace: &Namespace, interface: &str, mode: XdpMode) -> Result<Self> {
+        let flags = match mode {
+            XdpMode::Skb => IN_STACK,
+            _ => IN_DRIVER,
+        };
+        Self::linked(namespace, interface, load(DRIVER, XDP_PASS)?, (XDP, flags))
     }
 
     fn linked(

@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use aya::programs::TcAttachType;
+use aya::programs::{TcAttachType, XdpMode};
 use envnet_lab::{
     Lab, Options, interrupt,
     namespace::Namespace,
@@ -98,6 +98,8 @@ fn with_foreign_programs(hook: &'static str, kinds: &[&str]) -> Result<()> {
         drop(later);
         lab.attach()?;
         uplink.check(host).context("after the last attach")?;
+        lab.detach()?;
+        // The last of those who made the qdisc takes it away.
         drop(uplink);
         lab.host().ip(&format!("address delete {HOST}/16 dev eth0")).map(drop)
     })
@@ -126,7 +128,7 @@ fn another_program_in_the_driver_is_respected() -> Result<()> {
     detached_with(options, |lab| {
         let [dc, _] = ROLES;
         lab.host().ip(&format!("address add {HOST}/16 dev eth0"))?;
-        let counter = Counter::driver(lab.host(), "eth0")?;
+        let counter = Counter::xdp(lab.host(), "eth0", XdpMode::Driver)?;
         let works = || -> Result<()> {
             let before = counter.count()?;
             ensure!(

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use envnet_lab::{
     Lab, Options,
     fixture::detached_with,
+    guest::Guest,
     namespace::Namespace,
     ping::ping,
     plan::{GATEWAY, ROLES, external},
@@ -47,7 +48,7 @@ fn large_frames_pass(lab: &Lab) -> Result<()> {
     for guest in &guests {
         guest.namespace().ip(&format!("link set eth0 mtu {MTU}"))?;
     }
-    let [first, sibling, other] = [&guests[0], &guests[1], &guests[2]].map(|guest| guest.namespace());
+    let [first, sibling, other] = [&guests[0], &guests[1], &guests[2]].map(Guest::namespace);
     for (way, from, target) in [
         ("in", lab.outside(), dc.external(1)),
         ("out", first, GATEWAY),

@@ -11,6 +11,7 @@ mod libtest;
 mod lint;
 mod run;
 mod setup;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -34,6 +35,8 @@ enum Verb {
     Test(test::Options),
     /// Run random packets through the programs and compare with a model of the translation.
     Fuzz(fuzz::Options),
+    /// Change, kill, damage and use environments at random, and check all the time that nothing is lost or left.
+    Soak(soak::Options),
     /// Compare envnet with other ways to the same end: rates, latency, growth; writes tables and charts.
     Bench(bench::Options),
     /// Check format, lints, documentation and licences.
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Verb::Run(options) => run::run(&options),
         Verb::Test(options) => test::test(&options),
         Verb::Fuzz(options) => fuzz::fuzz(&options),
+        Verb::Soak(options) => soak::soak(&options),
         Verb::Bench(options) => bench::bench(&options),
         Verb::Lint => lint::lint(),
     };

@@ -1,6 +1,11 @@
 //! How links are made, changed and deleted.
 
-use anyhow::{Context, Result, bail};
+use std::{
+    io, thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Error, Result, bail};
 
 use super::worker::Worker;
 use crate::{
@@ -13,6 +18,10 @@ use crate::{
     names::{LINK_GROUP, REMOVAL_GROUP},
     plan::{Attribute, OwnLink},
 };
+
+/// How long the kernel may take to remove a namespace that has no name any more.
+const LETTING_GO: Duration = Duration::from_secs(3);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 impl Worker<'_> {
     /// Makes a link with everything it has. The kernel takes an ifalias, and what a port forwards, only afterwards.
@@ -174,8 +183,9 @@ impl Worker<'_> {
                 .context("is a virtual machine using it?")?
                 .set_owner(*user, *group);
         }
-        netlink
-            .set_link(index, |message| match new {
+        let start = Instant::now();
+        loop {
+            let set = netlink.set_link(index, |message| match new {
                 Attribute::Mtu(mtu) => message.mtu(*mtu),
                 Attribute::Mac(mac) => message.address(mac.0.to_vec()),
                 Attribute::Master(_) => message.controller(master),
@@ -184,12 +194,31 @@ impl Worker<'_> {
                 Attribute::Alias(alias) => message.alias(alias.clone()),
                 Attribute::Group(group) => message.link_group(*group),
                 Attribute::Owner(..) | Attribute::GroupForwarding(_) => message,
-            })
-            .await
+            });
+            match set.await {
+                // A namespace whose name was removed lives on until the kernel gets round to it, or a process leaves it,
+                // and so does the macvlan in it, with the same Ethernet address.
+                Err(error) if is_address_in_use(&error) => {
+                    if start.elapsed() >= LETTING_GO {
+                        return Err(error.context(format!(
+                            "another link of the uplink has the Ethernet address of {name}; is a process still in a namespace that \
+                             was removed by hand?"
+                        )));
+                    }
+                    thread::sleep(LOOK_AGAIN);
+                }
+                set => return set,
+            }
+        }
     }
 
     fn index(&mut self, environment: u32, place: Place, name: &str) -> Result<u32> {
         let index = self.netns(environment, place)?.index(name)?;
         index.with_context(|| format!("{name} is gone"))
     }
+}
+
+fn is_address_in_use(error: &Error) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.and_then(io::Error::raw_os_error) == Some(libc::EADDRINUSE)
 }

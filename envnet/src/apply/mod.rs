@@ -15,6 +15,7 @@ use crate::{
     names::Instance,
     parallel::{self, Width},
     plan::{Action, Change},
+    progress::Progress,
 };
 
 /// What changes are applied to.
@@ -22,6 +23,7 @@ pub struct Applier<'a> {
     host: &'a Netns,
     instance: &'a Instance,
     hook: Option<Hook>,
+    progress: &'a Progress,
 }
 
 /// Changes one after another, and how far they came.
@@ -35,8 +37,13 @@ struct Sequence<'a> {
 impl<'a> Applier<'a> {
     /// Prepares to change a host; `hook` says how programs are attached if not in the best way.
     #[must_use]
-    pub const fn new(host: &'a Netns, instance: &'a Instance, hook: Option<Hook>) -> Self {
-        Self { host, instance, hook }
+    pub const fn new(host: &'a Netns, instance: &'a Instance, hook: Option<Hook>, progress: &'a Progress) -> Self {
+        Self {
+            host,
+            instance,
+            hook,
+            progress,
+        }
     }
 
     /// Applies changes. When one fails, those before it are taken back, last first, and the error says what could not be.
@@ -83,18 +90,12 @@ impl<'a> Applier<'a> {
                     log::debug!("{change}");
                     if let Err(error) = worker.apply(change).await {
                         failed.store(true, Ordering::Relaxed);
-                        // A link or namespace may be there although making it failed half-way.
-                        let begun = matches!(
-                            change.action,
-                            Action::CreateLink(_)
-                                | Action::CreateNamespace { .. }
-                                | Action::LoadPrograms { first: true }
-                        );
-                        sequence.begun += usize::from(begun);
+                        sequence.begun += usize::from(!is_one_request(change));
                         sequence.error = Some(error.context(describe(change)));
                         break;
                     }
                     sequence.begun += 1;
+                    self.progress.step();
                 }
                 sequence
             },
@@ -115,6 +116,7 @@ impl<'a> Applier<'a> {
                         if let Err(error) = worker.apply(change).await {
                             errors.push(format!("{}: {error:#}", describe(change)));
                         }
+                        self.progress.step();
                     }
                     errors
                 },
@@ -143,7 +145,6 @@ impl<'a> Applier<'a> {
                 let mut left = Vec::new();
                 for change in changes.iter().rev() {
                     let Some(inverse) = change.inverse() else {
-                        // A sysctl of something new, or a release: gone with it, or without effect on packets.
                         if is_lost(change) {
                             left.push(describe(change));
                         }
@@ -198,11 +199,33 @@ fn width(stage: &[Change]) -> Width {
     }
 }
 
-/// Whether something is missed after a change that cannot be taken back.
+/// Whether a change is done as a whole or not at all. Of others something may be there, or gone, although they have failed.
+fn is_one_request(change: &Change) -> bool {
+    matches!(
+        change.action,
+        Action::DeleteLink { .. }
+            | Action::AddAddress { .. }
+            | Action::DeleteAddress { .. }
+            | Action::AddRoute(_)
+            | Action::DeleteRoute(_)
+    )
+}
+
+/// Whether something is missed after a change that cannot be taken back: not after programs of another build have been
+/// replaced or let go of, nor after a sysctl of something that was made with it.
 fn is_lost(change: &Change) -> bool {
     matches!(
         change.action,
-        Action::DeleteLink { .. } | Action::DeleteLinks(_) | Action::DeleteNamespace { .. }
+        Action::DeleteLink { .. }
+            | Action::DeleteLinks(_)
+            | Action::DeleteNamespace { .. }
+            | Action::RemoveEnvironments(_)
+            | Action::RemoveMappings(_)
+            | Action::RemoveEndpoints(_)
+            | Action::InsertPort { .. }
+            | Action::RemovePort { .. }
+            | Action::RemovePorts(_)
+            | Action::DetachPrograms { .. }
     )
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::{
     desired::{Place, Port, Route},
@@ -80,19 +80,18 @@ impl<'a> Worker<'a> {
             Action::InsertMapping { key, new, .. } => self.tables()?.insert_mapping(*key, *new)?,
             Action::RemoveMappings(keys) => self.tables()?.remove_mappings(keys)?,
             Action::SetUplink { new, .. } => self.tables()?.uplink.set(0, *new, 0)?,
-            Action::InsertEndpoint { external, new, .. } => self.tables()?.endpoints.insert(external, new, 0)?,
+            Action::InsertEndpoint { external, new, .. } => self.tables()?.insert_endpoint(*external, *new)?,
             Action::RemoveEndpoints(external) => self.tables()?.remove_endpoints(external)?,
             Action::InsertPort { port, .. } => self.insert_port(port).await?,
             Action::RemovePort { link } => {
                 if let Some(index) = self.host.index(link)? {
-                    self.tables()?.remove_port(index)?;
+                    self.tables()?.remove_ports(&[index])?;
                 }
             }
-            Action::RemovePorts(indices) => {
-                let tables = self.tables()?;
-                indices.iter().try_for_each(|index| tables.remove_port(*index))?;
+            Action::RemovePorts(indices) => self.tables()?.remove_ports(indices)?,
+            Action::AttachPrograms { site, link, undo } => {
+                self.attach_programs(environment, *site, link, *undo).await?;
             }
-            Action::AttachPrograms { site, link, .. } => self.attach_programs(environment, *site, link).await?,
             Action::DetachPrograms { site, link } => self.detach_programs(*site, link).await?,
             Action::AddAddress { link, address } => {
                 let (netlink, index) = self.in_router(environment, link)?;
@@ -139,6 +138,8 @@ impl<'a> Worker<'a> {
             if own {
                 netns::unbind(name)?;
             }
+        } else if netns::is_left_over(name) {
+            netns::unbind(name)?;
         }
         self.router = None;
         Ok(())
@@ -170,36 +171,46 @@ impl<'a> Worker<'a> {
         self.tables()?.insert_port(host, index, entry, is_tap)
     }
 
-    async fn attach_programs(&mut self, environment: u32, site: Site, name: &str) -> Result<()> {
+    /// Where nothing was before (`first`), nothing has to go.
+    async fn attach_programs(&mut self, environment: u32, site: Site, name: &str, first: bool) -> Result<()> {
         let hook = Hook::of(site, self.hook);
         let netns = self.netns(environment, site.place())?;
         let netlink = self.netlink(environment, site.place())?.clone();
         let index = netns.index(name)?.with_context(|| format!("{name} is gone"))?;
-        if site == Site::UplinkDriver {
+        if !site.is_own() {
             let link = netlink.link(name).await?.with_context(|| format!("{name} is gone"))?;
-            if link.xdp.is_some() && !self.programs()?.is_pinned(site, name) {
-                bail!("{name} has an XDP program that is not envnet's; use uplink.accelerate = \"tc\", or remove it");
+            if let Some(obstacle) = programs::find_obstacle(&netlink, self.instance, site, &link, hook).await? {
+                return Err(obstacle.into());
             }
         }
         self.programs()?
             .attach(&netns, &netlink, site, (name, index), hook)
             .await?;
+        if !first {
+            programs::remove_duplicates(&netns, &netlink, self.instance, site, (name, index)).await?;
+        }
         // What was attached the other way is only let go once the new way is at work.
         match hook {
             Hook::Clsact if site == Site::UplinkDriver => Ok(()),
             Hook::Clsact => programs::unpin_links(self.instance, site, name),
-            Hook::Tcx => programs::remove_filters(&netlink, site, index).await,
+            Hook::Tcx => programs::remove_filters(&netlink, self.instance, site, (name, index)).await,
         }
     }
 
     async fn detach_programs(&mut self, site: Site, name: &str) -> Result<()> {
-        programs::unpin_links(self.instance, site, name)?;
         // In a router, and on a bridge of envnet's, filters go with the link.
-        if site.is_exclusive() {
-            return Ok(());
+        let index = if site.is_exclusive() {
+            None
+        } else {
+            self.host.index(name)?
+        };
+        let (host, instance) = (self.host, self.instance);
+        if let Some(index) = index {
+            programs::remove_duplicates(host, self.host_netlink()?, instance, site, (name, index)).await?;
         }
-        match self.host.index(name)? {
-            Some(index) => programs::remove_filters(self.host_netlink()?, site, index).await,
+        programs::unpin_links(instance, site, name)?;
+        match index {
+            Some(index) => programs::remove_filters(self.host_netlink()?, instance, site, (name, index)).await,
             None => Ok(()),
         }
     }
@@ -219,10 +230,11 @@ impl<'a> Worker<'a> {
     }
 
     pub(super) fn host_netlink(&mut self) -> Result<&Netlink> {
-        match &mut self.netlink {
-            Some(netlink) => Ok(netlink),
-            none => Ok(none.insert(Netlink::open(self.host)?)),
-        }
+        let known = self.netlink.take().filter(Netlink::is_intact);
+        Ok(self.netlink.insert(match known {
+            Some(netlink) => netlink,
+            None => Netlink::open(self.host)?,
+        }))
     }
 
     fn sysctls(&mut self, environment: u32, place: Place) -> Result<&Sysctls> {
@@ -246,7 +258,8 @@ impl<'a> Worker<'a> {
     }
 
     fn router(&mut self, environment: u32) -> Result<&mut Router> {
-        let known = self.router.take().filter(|router| router.environment == environment);
+        let known = self.router.take();
+        let known = known.filter(|router| router.environment == environment && router.netlink.is_intact());
         let router = if let Some(router) = known {
             router
         } else {

@@ -1,23 +1,33 @@
-//! `envnet detach`: remove everything that carries this instance's mark. Needs no configuration.
+//! `envnet detach`: remove everything that carries this instance's mark, or a part of it. Needs no configuration.
 
 use anyhow::Result;
 use serde_json::json;
 
 use super::{count, lock::Lock, session::Session};
-use crate::{apply::Applier, cli::Cli, plan};
+use crate::{
+    apply::Applier,
+    cli::{Cli, Part},
+    plan,
+    progress::Progress,
+};
 
-pub(super) async fn run(cli: &Cli) -> Result<()> {
+pub(super) async fn run(cli: &Cli, part: &Part) -> Result<()> {
     let session = Session::open(cli)?;
     let _lock = Lock::take()?;
     let observed = session.observe().await?;
-    let changes = plan::detach(&observed, &session.instance);
-    Applier::new(&session.host, &session.instance, session.hook).apply_through(&changes)?;
-    if cli.json {
-        println!("{}", json!({ "changes": changes.len() }));
-    } else if changes.is_empty() {
-        println!("nothing is attached: no change");
-    } else {
-        println!("detached: {}", count(changes.len(), "change"));
+    let changes = match &part.environments {
+        Some(part) => plan::detach_part(&observed, &session.instance, part)?,
+        None => plan::detach(&observed, &session.instance),
+    };
+    let progress = Progress::new(changes.len(), cli.json || cli.verbose);
+    Applier::new(&session.host, &session.instance, session.hook, &progress).apply_through(&changes)?;
+    let number = changes.len();
+    match &part.environments {
+        _ if cli.json => println!("{}", json!({ "changes": number })),
+        Some(part) if number == 0 => println!("nothing is attached of {}: no change", part.named()),
+        None if number == 0 => println!("nothing is attached: no change"),
+        Some(part) => println!("{} detached: {}", part.named(), count(number, "change")),
+        None => println!("detached: {}", count(number, "change")),
     }
     Ok(())
 }

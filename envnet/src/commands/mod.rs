@@ -11,23 +11,33 @@ mod status;
 use anyhow::Result;
 
 use crate::{
-    cli::{Cli, Command},
+    cli::{Cli, Command, Part},
     config::Config,
+    plan::Others,
 };
 
 /// Carries a command line out. Must be called inside a tokio runtime.
 pub async fn run(cli: Cli) -> Result<()> {
     match &cli.command {
         Command::Check => check::run(&cli),
-        Command::Attach => attach::run(&cli).await,
-        Command::Detach => detach::run(&cli).await,
-        Command::Plan => plan::run(&cli).await,
+        Command::Attach(part) => attach::run(&cli, part).await,
+        Command::Detach(part) => detach::run(&cli, part).await,
+        Command::Plan(part) => plan::run(&cli, part).await,
         Command::Status(options) => status::run(&cli, options).await,
     }
 }
 
 fn config(cli: &Cli) -> Result<Config> {
     Ok(Config::load(&cli.config)?)
+}
+
+/// The configuration of the environments a command is about, and what is to become of the others that are there.
+fn config_of(cli: &Cli, part: &Part) -> Result<(Config, Others)> {
+    let config = config(cli)?;
+    match &part.environments {
+        Some(part) => Ok((config.only(part, &cli.config)?, Others::Stay)),
+        None => Ok((config, Others::Go)),
+    }
 }
 
 fn count(number: usize, what: &str) -> String {

@@ -1,18 +1,23 @@
 //! `envnet plan`: what `attach` would change.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use serde_json::json;
 
-use super::{config, count, lock::Lock, session::Session};
-use crate::{cli::Cli, plan};
+use super::{config_of, count, lock::Lock, session::Session};
+use crate::{
+    cli::{Cli, Part},
+    plan::{self, Change},
+};
 
-pub(super) async fn run(cli: &Cli) -> Result<()> {
-    let config = config(cli)?;
+pub(super) async fn run(cli: &Cli, part: &Part) -> Result<()> {
+    let (config, others) = config_of(cli, part)?;
     let session = Session::open(cli)?;
     // Half of a change is no state to compare with.
     let _lock = Lock::take()?;
     let (wanted, observed) = session.survey(&config).await?;
-    let changes = plan::attach(&wanted, &observed, &session.instance)?;
+    let changes = plan::attach(&wanted, &observed, &session.instance, others)?;
     if cli.json {
         let list: Vec<_> = changes
             .iter()
@@ -21,16 +26,19 @@ pub(super) async fn run(cli: &Cli) -> Result<()> {
         println!("{}", json!({ "changes": list }));
         return Ok(());
     }
-    let mut heading = None;
+    // Environments are worked on in turns; each is shown once.
+    let mut groups: BTreeMap<Option<u32>, Vec<&Change>> = BTreeMap::new();
     for change in &changes {
-        if heading != Some(change.environment) {
-            heading = Some(change.environment);
-            match change.environment {
-                Some(number) => println!("environment {number}"),
-                None => println!("all environments"),
-            }
+        groups.entry(change.environment).or_default().push(change);
+    }
+    for (environment, changes) in groups {
+        match environment {
+            Some(number) => println!("environment {number}"),
+            None => println!("all environments"),
         }
-        println!("  {change}");
+        for change in changes {
+            println!("  {change}");
+        }
     }
     match changes.len() {
         0 => println!(

@@ -56,6 +56,9 @@ impl Session {
             .collect();
         let facts = host::check(config, &links, &addresses)?;
         let wanted = desired::wanted(config, &self.instance, &facts);
+        if let Some(uplink) = &wanted.uplink {
+            host::check_programs(&netlink, &self.instance, uplink, &links, self.hook).await?;
+        }
         let observed = observe::observe(&self.host, &self.instance, &wanted.environments, self.hook).await?;
         Ok((wanted, observed))
     }

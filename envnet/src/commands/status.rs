@@ -1,6 +1,8 @@
 //! `envnet status`: what is attached and what went through it; with `--log`, what the programs say meanwhile.
 
-use anyhow::{Context, Result};
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, anyhow};
 use aya_log::EbpfLogger;
 use envnet_common::maps::Settings;
 use tokio::{
@@ -12,24 +14,38 @@ use super::{config, lock::Lock, session::Session};
 use crate::{
     cli::{self, Cli},
     kernel::{programs::Programs, tables::Tables},
+    plan::{self, Others},
     status::Status,
 };
 
 pub(super) async fn run(cli: &Cli, options: &cli::Status) -> Result<()> {
     let session = Session::open(cli)?;
     let lock = Lock::take()?;
-    let observed = session.observe().await?;
-    // The maps know everything but the names of the machines.
+    // The maps know everything but the names of the machines, and what else there should be.
     let config = config(cli);
-    let status = Status::read(&observed, &session.instance, config.as_ref().ok())?;
+    let survey = match &config {
+        Ok(config) => session.survey(config).await,
+        Err(error) => Err(anyhow!("{error:#}")),
+    };
+    let (observed, damaged) = match survey {
+        Ok((wanted, observed)) => {
+            let changes = plan::attach(&wanted, &observed, &session.instance, Others::Go);
+            (
+                observed,
+                changes.map_or_else(|_| BTreeSet::new(), |changes| plan::damaged(&wanted, &changes)),
+            )
+        }
+        Err(error) => {
+            log::debug!("not compared with the configuration: {error:#}");
+            (session.observe().await?, BTreeSet::new())
+        }
+    };
+    let status = Status::read(&observed, &session.instance, config.as_ref().ok(), &damaged)?;
     drop(lock);
     if cli.json {
         println!("{}", serde_json::to_string(&status)?);
     } else {
         println!("{status}");
-        if let Err(error) = config {
-            log::debug!("no names: {error:#}");
-        }
     }
     if options.log {
         follow_log(&session, cli.verbose).await

@@ -17,6 +17,19 @@ impl Environments {
         self.0.iter().copied()
     }
 
+    /// Whether a number is among them.
+    #[must_use]
+    pub fn contains(&self, number: u32) -> bool {
+        self.0.contains(&number)
+    }
+
+    /// The numbers with the word for what they are: `environments 1-3, 7`.
+    #[must_use]
+    pub fn named(&self) -> String {
+        let plural = if self.0.len() == 1 { "" } else { "s" };
+        format!("environment{plural} {self}")
+    }
+
     fn insert(&mut self, first: i64, last: i64) -> Result<(), String> {
         let number = |number: i64| {
             u32::try_from(number)
@@ -49,6 +62,28 @@ impl FromStr for Environments {
             set.insert(number(first)?, number(last)?)?;
         }
         Ok(set)
+    }
+}
+
+/// Numbers that are environments' already.
+impl FromIterator<u32> for Environments {
+    fn from_iter<I: IntoIterator<Item = u32>>(numbers: I) -> Self {
+        Self(numbers.into_iter().collect())
+    }
+}
+
+/// As it can be written: `1-3, 7`.
+impl fmt::Display for Environments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let numbers: Vec<u32> = self.iter().collect();
+        for (position, run) in numbers.chunk_by(|a, b| a + 1 == *b).enumerate() {
+            f.write_str(if position == 0 { "" } else { ", " })?;
+            match run {
+                [first, .., last] => write!(f, "{first}-{last}")?,
+                one => one.iter().try_for_each(|number| number.fmt(f))?,
+            }
+        }
+        Ok(())
     }
 }
 

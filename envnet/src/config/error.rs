@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::Environments;
+
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -40,6 +42,14 @@ pub enum ConfigError {
         key: String,
         /// What is wrong and how to mend it.
         message: String,
+    },
+    /// A part of the environments was asked for that the file does not have.
+    #[error("{}: `environments` has no {}; add it, or leave it out of --environments", path.display(), missing.named())]
+    NoEnvironment {
+        /// The file.
+        path: PathBuf,
+        /// What is not there.
+        missing: Environments,
     },
 }
 

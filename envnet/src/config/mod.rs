@@ -117,6 +117,22 @@ impl Config {
     }
 }
 
+impl Config {
+    /// The same for a part of the environments; `path` is the file's, for the error.
+    pub fn only(mut self, part: &Environments, path: &Path) -> Result<Self, ConfigError> {
+        let missing: Environments = part
+            .iter()
+            .filter(|number| !self.environments.contains(number))
+            .collect();
+        if missing.iter().next().is_some() {
+            let path = path.to_owned();
+            return Err(ConfigError::NoEnvironment { path, missing });
+        }
+        self.environments.retain(|number| part.contains(*number));
+        Ok(self)
+    }
+}
+
 impl Addresses {
     /// Number of environments the pool has room for, number 0 included.
     #[must_use]

@@ -12,7 +12,7 @@ use ipnet::Ipv4Net;
 
 pub use self::acceleration::{Fast, Port, Uplink, reason};
 use crate::{
-    config::{Accelerate, Config, UplinkMode},
+    config::{Config, UplinkMode},
     names::{self, Instance, MacRole},
 };
 
@@ -92,7 +92,8 @@ pub struct Link {
     /// Which link-local groups (01:80:c2:00:00:0X, a bit each) it forwards as a port. Frames to the others go to the host
     /// on the port itself, past the bridge.
     pub group_forwarding: u16,
-    /// Whether it will have programs: what holds them is made with it.
+    /// Whether it may have programs: what holds them is made with it, because later it would cost the packets that the link
+    /// is about to send.
     pub programs: bool,
 }
 
@@ -218,14 +219,9 @@ fn environment(config: &Config, instance: &Instance, host: &HostFacts, number: u
 
 fn links(config: &Config, host: &HostFacts, number: u32, mac: impl Fn(MacRole) -> Mac) -> Vec<Link> {
     let bridge = names::bridge(number);
-    let accelerated = config.uplink.accelerate != Accelerate::Off;
     let link = |place, name, kind, mac, master: Option<String>| Link {
         place,
-        programs: match kind {
-            LinkKind::Bridge | LinkKind::Macvlan { .. } => true,
-            LinkKind::Veth { .. } | LinkKind::Tap { .. } => accelerated,
-            LinkKind::VethPeer => false,
-        },
+        programs: kind != LinkKind::VethPeer,
         name,
         kind,
         mac,

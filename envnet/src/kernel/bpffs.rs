@@ -45,12 +45,26 @@ pub fn remove(instance: &Instance) -> Result<()> {
         _ => {}
     }
     remove_if_empty(&Path::new(MOUNT_POINT).join(OWN))?;
-    let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
-    let own_mount = format!("{OWN} {MOUNT_POINT} bpf ");
-    if mounts.lines().any(|line| line.starts_with(&own_mount)) && is_unused()? {
+    if is_own_mount()? && is_unused()? {
         umount2(MOUNT_POINT, MntFlags::empty()).context("cannot unmount /sys/fs/bpf")?;
     }
     Ok(())
+}
+
+/// Whether envnet has mounted the filesystem, or made its directory in it, and a crash has left that empty.
+pub fn is_left_empty() -> Result<bool> {
+    let own = Path::new(MOUNT_POINT).join(OWN);
+    match fs::read_dir(&own) {
+        Ok(mut instances) => Ok(instances.next().is_none()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(is_own_mount()? && is_unused()?),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", own.display())),
+    }
+}
+
+fn is_own_mount() -> Result<bool> {
+    let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
+    let own_mount = format!("{OWN} {MOUNT_POINT} bpf ");
+    Ok(mounts.lines().any(|line| line.starts_with(&own_mount)))
 }
 
 /// Whether nothing is pinned in the filesystem but what the kernel itself puts into every one.

@@ -3,6 +3,7 @@
 pub mod bpffs;
 pub mod netlink;
 pub mod netns;
+pub mod pins;
 pub mod programs;
 pub mod sysctl;
 pub mod tables;

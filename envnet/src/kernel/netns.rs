@@ -7,7 +7,10 @@ use std::{
     cell::OnceCell,
     fs::{self, File},
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd},
+        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    },
     path::{Path, PathBuf},
     process,
     sync::{Arc, OnceLock},
@@ -16,6 +19,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use nix::{
     fcntl::{Flock, FlockArg},
+    libc,
     mount::{MntFlags, MsFlags, mount, umount2},
     net::if_::if_nametoindex,
     sched::{CloneFlags, setns, unshare},
@@ -24,6 +28,10 @@ use nix::{
 
 /// Where `ip netns` keeps its names.
 const DIRECTORY: &str = "/run/netns";
+
+/// The mode of the files that envnet's namespaces are mounted on. It comes with the file's creation, and nobody else's has it
+/// (`ip netns` gives none at all), so that a file that a crash has left without its mount is known for envnet's own.
+const FILE_MODE: u32 = libc::S_ISVTX;
 
 /// A handle to a network namespace, which lives at least as long as the handle.
 #[derive(Clone, Debug)]
@@ -93,6 +101,7 @@ impl Netns {
         File::options()
             .write(true)
             .create_new(true)
+            .mode(FILE_MODE)
             .open(&path)
             .with_context(|| format!("cannot create {}", path.display()))?;
         let source = format!("/proc/self/fd/{}", self.0.as_raw_fd());
@@ -159,18 +168,30 @@ pub fn unbind(name: &str) -> Result<()> {
     fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))
 }
 
-/// The names that have a namespace, in no particular order.
-pub fn names() -> Result<Vec<String>> {
+/// The names below `/run/netns`, in no particular order.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// Those that have a namespace.
+    pub bound: Vec<String>,
+    /// Those of envnet's that a crash has left without one.
+    pub left: Vec<String>,
+}
+
+/// Lists the names.
+pub fn names() -> Result<Names> {
     let entries = match fs::read_dir(DIRECTORY) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Names::default()),
         Err(error) => return Err(error).context("cannot read /run/netns"),
     };
-    let mut names = Vec::new();
+    let mut names = Names::default();
     for entry in entries {
         let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
         if is_namespace(&entry.path()) {
-            names.push(entry.file_name().to_string_lossy().into_owned());
+            names.bound.push(name);
+        } else if is_left(&entry.path()) {
+            names.left.push(name);
         }
     }
     Ok(names)
@@ -180,6 +201,17 @@ pub fn names() -> Result<Vec<String>> {
 #[must_use]
 pub fn exists(name: &str) -> bool {
     is_namespace(&path_of(name))
+}
+
+/// Whether a name is envnet's and has no namespace.
+#[must_use]
+pub fn is_left_over(name: &str) -> bool {
+    let path = path_of(name);
+    !is_namespace(&path) && is_left(&path)
+}
+
+fn is_left(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|file| file.is_file() && file.mode() & 0o7777 == FILE_MODE)
 }
 
 /// Whether a name has a namespace behind it. A plain file is what a crash between creating the file and mounting the

@@ -2,11 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     path::PathBuf,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
-use aya::maps::{Array, DevMapHash, HashMap, Map, MapData, PerCpuHashMap};
+use aya::maps::{Array, DevMapHash, HashMap, Map, MapData, MapError, MapInfo, PerCpuHashMap};
 use envnet_common::{
     Address,
     maps::{
@@ -22,6 +25,32 @@ use crate::names::Instance;
 #[must_use]
 pub fn directory(instance: &Instance) -> PathBuf {
     bpffs::directory(instance).join(format!("maps-v{LAYOUT_VERSION}"))
+}
+
+/// The layouts' version that a directory of maps is named after, if it is one.
+#[must_use]
+pub fn layout_of(name: &str) -> Option<u32> {
+    name.strip_prefix("maps-v")?.parse().ok()
+}
+
+/// Whether the maps that programs use (`used`, by number) are those that are pinned. They are not when somebody has taken pins
+/// away and others were made since: the programs would not see what is written to those.
+pub fn are_used(instance: &Instance, used: &BTreeSet<u32>) -> Result<bool> {
+    let directory = directory(instance);
+    let mut pinned = BTreeSet::new();
+    for name in maps::ALL {
+        let Ok(map) = MapInfo::from_pin(directory.join(name)) else {
+            return Ok(false);
+        };
+        pinned.insert(map.id());
+    }
+    for number in used.difference(&pinned) {
+        let map = MapInfo::from_id(*number).context("cannot ask for a program's maps")?;
+        if maps::ALL.iter().any(|name| map.name_as_str() == Some(name)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The instance's pinned maps.
@@ -83,8 +112,8 @@ impl Tables {
         if let Some(old) = old.filter(|old| old.mac != new.mac) {
             absent_is_fine(self.gateways.remove(&GatewayKey::from(old.mac)))?;
         }
-        self.gateways.insert(GatewayKey::from(new.mac), new.number, 0)?;
-        Ok(self.environments.insert(index, new, 0)?)
+        patiently(|| Ok(self.gateways.insert(GatewayKey::from(new.mac), new.number, 0)?))?;
+        patiently(|| Ok(self.environments.insert(index, new, 0)?))
     }
 
     /// Adds a port or changes one. The interface must be one of the host's; `is_tap` says whether it is one that XDP
@@ -92,15 +121,23 @@ impl Tables {
     pub fn insert_port(&mut self, host: &Netns, index: u32, port: Port, is_tap: bool) -> Result<()> {
         if is_tap {
             // The kernel looks for the device in the caller's namespace.
-            host.run(|| self.taps.insert(index, index, None, 0))??;
+            host.run(|| patiently(|| Ok(self.taps.insert(index, index, None, 0)?)))??;
         }
-        Ok(self.ports.insert(index, port, 0)?)
+        patiently(|| Ok(self.ports.insert(index, port, 0)?))
     }
 
-    /// Removes a port; no error for one that is not there.
-    pub fn remove_port(&mut self, index: u32) -> Result<()> {
-        absent_is_fine(self.taps.remove(index))?;
-        absent_is_fine(self.ports.remove(&index))
+    /// Tells the fast path about a mapping.
+    pub fn insert_endpoint(&mut self, external: Address, endpoint: Endpoint) -> Result<()> {
+        patiently(|| Ok(self.endpoints.insert(external, endpoint, 0)?))
+    }
+
+    /// Removes ports, and who was heard there; no error for one that is not there.
+    pub fn remove_ports(&mut self, indices: &[u32]) -> Result<()> {
+        for index in indices {
+            absent_is_fine(self.taps.remove(*index))?;
+            absent_is_fine(self.ports.remove(index))?;
+        }
+        self.remove_stations(|_, station| indices.contains(&station.interface))
     }
 
     /// Takes mappings from the fast path; no error for one that is not there.
@@ -113,9 +150,9 @@ impl Tables {
     /// Adds a mapping or changes one; its counters start at zero when it is new.
     pub fn insert_mapping(&mut self, key: MappingKey, mapping: Mapping) -> Result<()> {
         if self.counters.get(&key, 0).is_err() {
-            self.counters.insert(key, per_cpu(Counters::default())?, 0)?;
+            patiently(|| Ok(self.counters.insert(key, per_cpu(Counters::default())?, 0)?))?;
         }
-        Ok(self.mappings.insert(key, mapping, 0)?)
+        patiently(|| Ok(self.mappings.insert(key, mapping, 0)?))
     }
 
     /// Removes mappings with their counters and drops; no error for one that is not there.
@@ -145,11 +182,14 @@ impl Tables {
         for (key, _) in gateways.iter().filter(|(_, number)| numbers.contains(number)) {
             absent_is_fine(self.gateways.remove(key))?;
         }
-        let stations: Vec<StationKey> = self.stations.keys().collect::<Result<_, _>>()?;
-        for station in stations.iter().filter(|station| numbers.contains(&station.environment)) {
-            absent_is_fine(self.stations.remove(station))?;
-        }
+        self.remove_stations(|key, _| numbers.contains(&key.environment))?;
         self.remove_drops(|drop| numbers.contains(&drop.environment))
+    }
+
+    fn remove_stations(&mut self, which: impl Fn(&StationKey, &Station) -> bool) -> Result<()> {
+        let stations: Vec<(StationKey, Station)> = self.stations.iter().collect::<Result<_, _>>()?;
+        let mut keys = stations.iter().filter(|(key, station)| which(key, station));
+        keys.try_for_each(|(key, _)| absent_is_fine(self.stations.remove(key)))
     }
 
     fn remove_drops(&mut self, which: impl Fn(&DropKey) -> bool) -> Result<()> {
@@ -162,7 +202,7 @@ impl Tables {
     /// Makes a counter of drops that starts at zero, unless there is one.
     pub fn make_drop_counter(&mut self, key: DropKey) -> Result<()> {
         if self.drops.get(&key, 0).is_err() {
-            self.drops.insert(key, per_cpu(0)?, 0)?;
+            patiently(|| Ok(self.drops.insert(key, per_cpu(0)?, 0)?))?;
         }
         Ok(())
     }
@@ -175,10 +215,30 @@ fn per_cpu<T: aya::Pod>(value: T) -> Result<aya::maps::PerCpuValues<T>> {
     Ok(vec![value; cpus].try_into()?)
 }
 
-fn absent_is_fine(result: Result<(), aya::maps::MapError>) -> Result<()> {
+/// Inserts something. The kernel holds a few entries of a map ready on each processor and makes more in the background; when
+/// many are inserted one after another on a busy machine, there may be none for a moment.
+fn patiently(mut insert: impl FnMut() -> Result<()>) -> Result<()> {
+    const PATIENCE: Duration = Duration::from_millis(500);
+    let start = Instant::now();
+    loop {
+        match insert() {
+            Err(error) if is_short_of_memory(&error) && start.elapsed() < PATIENCE => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            inserted => return inserted,
+        }
+    }
+}
+
+fn is_short_of_memory(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes.any(|cause| cause.raw_os_error() == Some(libc::ENOMEM))
+}
+
+fn absent_is_fine(result: Result<(), MapError>) -> Result<()> {
     match result {
-        Err(aya::maps::MapError::KeyNotFound) => Ok(()),
-        Err(aya::maps::MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
         other => Ok(other?),
     }
 }

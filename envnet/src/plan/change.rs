@@ -258,8 +258,9 @@ impl Change {
                 new: *old,
                 old: Some(*new),
             },
-            Action::SetUplink { new, old: Some(old) } => Action::SetUplink {
-                new: *old,
+            // All zero means that there is no fast path.
+            Action::SetUplink { new, old } => Action::SetUplink {
+                new: old.unwrap_or_default(),
                 old: Some(*new),
             },
             Action::InsertEndpoint {
@@ -293,9 +294,6 @@ impl Change {
             Action::DeleteRoute(route) => Action::AddRoute(route.clone()),
             Action::LoadPrograms { first: false }
             | Action::AttachPrograms { undo: false, .. }
-            // Without programs on the uplink, what they would be told is of no consequence; nor is what was different
-            // about a port that stays.
-            | Action::SetUplink { old: None, .. }
             | Action::InsertPort { old: Some(_), .. }
             | Action::RemoveEndpoints(_)
             | Action::RemovePort { .. }

@@ -7,10 +7,13 @@ use envnet_common::{
     maps::{Endpoint, Location},
 };
 
-use super::{Action, Change, Phase, make::EnvironmentPlan};
+use super::{Action, Change, Others, Phase, make::EnvironmentPlan};
 use crate::{
     desired::{Place, Port, Uplink, Wanted},
-    kernel::programs::{Attached, Site},
+    kernel::{
+        netlink::Kind,
+        programs::{Attached, Site},
+    },
     names,
     observe::Observed,
 };
@@ -33,6 +36,7 @@ impl EnvironmentPlan<'_> {
             .filter(|(_, new, old)| !old.is_some_and(|old| same(new, &old)))
             .collect();
         for (external, new, old) in new {
+            let old = self.before(old, new);
             self.push(Action::InsertEndpoint { external, new, old });
         }
     }
@@ -74,7 +78,9 @@ impl EnvironmentPlan<'_> {
         for port in ports {
             let old = index(&port.link).and_then(|index| self.observed.fast.ports.get(&index).copied());
             let new = port.entry(index).map(|(_, entry)| entry);
-            if new.is_none() || old != new {
+            let incomplete =
+                self.is_tap(&port) && index(&port.link).is_some_and(|index| !self.observed.fast.taps.contains(&index));
+            if new.is_none() || old != new || incomplete {
                 actions.push(Action::InsertPort {
                     port: port.clone(),
                     old,
@@ -96,6 +102,13 @@ impl EnvironmentPlan<'_> {
         for action in actions {
             self.push(action);
         }
+    }
+
+    /// Whether XDP may send to a port: not every kind takes frames from it.
+    fn is_tap(&self, port: &Port) -> bool {
+        let link = self.observed.links.get(&port.link);
+        matches!(port.site, Site::GuestPort | Site::ForeignPort)
+            && link.is_some_and(|link| matches!(link.kind, Kind::Tap { .. }))
     }
 
     fn foreign_ports(&self) -> Vec<Port> {
@@ -127,22 +140,6 @@ pub(super) fn detach(site: Site, link: &str) -> Action {
 /// What all environments share, to be done before theirs.
 pub(super) fn before(wanted: &Wanted, observed: &Observed) -> Vec<Change> {
     let mut actions = leave(wanted.uplink.as_ref(), observed);
-    // An external address may go from one environment to another. No harm if this is not taken back: without, packets go
-    // through the router.
-    let keeps = |external: &Address, endpoint: &Endpoint| {
-        let environment = wanted.environments.get(&endpoint.environment.number);
-        environment
-            .and_then(|environment| environment.fast.as_ref())
-            .is_some_and(|fast| fast.endpoints.contains_key(external))
-    };
-    let present = observed.fast.endpoints.iter();
-    let surplus: Vec<_> = present
-        .filter(|(external, endpoint)| !keeps(external, endpoint))
-        .map(|(external, _)| *external)
-        .collect();
-    if !surplus.is_empty() {
-        actions.push(Action::RemoveEndpoints(surplus));
-    }
     if let Some(uplink) = &wanted.uplink
         && observed.fast.uplink != Some(uplink.entry)
     {
@@ -155,19 +152,37 @@ pub(super) fn before(wanted: &Wanted, observed: &Observed) -> Vec<Change> {
 }
 
 /// What all environments share, to be done when they are ready.
-pub(super) fn after(wanted: Option<&Uplink>, observed: &Observed) -> Vec<Change> {
-    let actions = wanted.into_iter().flat_map(|uplink| {
-        uplink.sites.iter().filter_map(|&site| {
-            let attached = observed.attached.get(&(site, uplink.interface.clone())).copied();
+pub(super) fn after(wanted: &Wanted, observed: &Observed, others: Others) -> Vec<Change> {
+    let uplinks = wanted.uplink.iter();
+    let attach = uplinks.flat_map(|uplink| uplink.sites.iter().map(move |&site| (site, &uplink.interface)));
+    let mut actions: Vec<_> = attach
+        .filter_map(|(site, interface)| {
+            let attached = observed.attached.get(&(site, interface.clone())).copied();
             let current = attached == Some(Attached::Current) && observed.programs_loaded;
             (!current).then(|| Action::AttachPrograms {
                 site,
-                link: uplink.interface.clone(),
+                link: interface.clone(),
                 undo: attached.is_none_or(|attached| attached == Attached::Nothing),
             })
         })
-    });
-    shared(actions.collect())
+        .collect();
+    // As long as a guest's port has its program, the guest needs its entry: without one, what it sends is spoofed. One that
+    // is another environment's by now is that one's.
+    let fast = wanted
+        .environments
+        .values()
+        .filter_map(|environment| environment.fast.as_ref());
+    let kept: BTreeSet<&Address> = fast.flat_map(|fast| fast.endpoints.keys()).collect();
+    let present = observed.fast.endpoints.iter();
+    let surplus: Vec<_> = present
+        .filter(|(_, endpoint)| others == Others::Go || wanted.environments.contains_key(&endpoint.environment.number))
+        .map(|(external, _)| *external)
+        .filter(|external| !kept.contains(external))
+        .collect();
+    if !surplus.is_empty() {
+        actions.push(Action::RemoveEndpoints(surplus));
+    }
+    shared(actions)
 }
 
 /// Takes programs from uplinks that are not, or no longer, to have them.

@@ -139,8 +139,13 @@ impl<'a> EnvironmentPlan<'a> {
             return Ok(());
         }
         let present = self.present(wanted.place, &wanted.name);
-        if wanted.place == Place::Host && self.inventory.is_altname(&wanted.name) {
-            return Err(Conflict::Link {
+        if let Some(link) = self
+            .inventory
+            .named(&wanted.name)
+            .filter(|_| wanted.place == Place::Host)
+        {
+            return Err(Conflict::OtherName {
+                link: link.to_owned(),
                 name: wanted.name.clone(),
                 environment: self.wanted.number,
             });
@@ -273,20 +278,31 @@ impl<'a> EnvironmentPlan<'a> {
         }
     }
 
+    /// What an entry of the maps is taken back to. Of maps that this build cannot read nothing is known; but when the
+    /// programs of a running environment have gone from those to the new ones, they must find there what they need.
+    pub(super) fn before<T>(&self, old: Option<T>, new: T) -> Option<T> {
+        let gateway = names::gateway(self.wanted.number);
+        let runs = !self.made.contains(&(Place::Router, gateway.as_str()));
+        let moves = runs && self.observed.has_other_layout();
+        old.or(moves.then_some(new))
+    }
+
     fn maps(&mut self) {
         let number = self.wanted.number;
         let index = desired::gateway_index(number);
         let old = self.observed.environments.get(&index).copied();
-        if old != Some(self.wanted.entry) {
+        let known = self.observed.gateways.get(&self.wanted.entry.mac) == Some(&number);
+        if old != Some(self.wanted.entry) || !known {
             self.push(Action::InsertEnvironment {
                 index,
                 new: self.wanted.entry,
-                old,
+                old: self.before(old, self.wanted.entry),
             });
         }
         for (&key, &new) in &self.wanted.mappings {
             let old = self.observed.mappings.get(&key).copied();
-            if old != Some(new) {
+            if old != Some(new) || !self.observed.counted.contains(&key) {
+                let old = self.before(old, new);
                 self.push(Action::InsertMapping { key, new, old });
             }
         }

@@ -4,45 +4,51 @@
 //! before `gwE` comes up, and `gwE` is the first thing to go.
 
 mod change;
+mod conflict;
 mod fast;
 mod make;
 mod remove;
 
 pub use self::{
     change::{Action, Attribute, Change, OwnLink, Phase},
-    remove::detach,
+    conflict::Conflict,
+    remove::{detach, detach_part},
 };
-use crate::{desired::Wanted, inventory::Inventory, names::Instance, observe::Observed};
+use std::collections::BTreeSet;
 
-/// Why a plan cannot be made: something that is not envnet's is in the way.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Conflict {
-    /// A link.
-    #[error("link {name} exists and is not envnet's; rename or remove it, or leave environment {environment} out")]
-    Link {
-        /// Its name.
-        name: String,
-        /// The environment that wants the name.
-        environment: u32,
-    },
-    /// A network namespace.
-    #[error(
-        "network namespace {name} exists and is not envnet's; rename or remove it, or leave environment {environment} out"
-    )]
-    Namespace {
-        /// Its name.
-        name: String,
-        /// The environment that wants the name.
-        environment: u32,
-    },
+use crate::{desired::Wanted, inventory::Inventory, kernel::programs::Site, names::Instance, observe::Observed};
+
+/// What becomes of environments that are there but not wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// They are removed.
+    Go,
+    /// They are left exactly as they are.
+    Stay,
 }
 
 /// Plans what `attach` has to do; refused before anything is changed when something foreign is in the way.
 ///
 /// Which changes may be made at the same time, [`Phase`] says.
-pub fn attach(wanted: &Wanted, observed: &Observed, instance: &Instance) -> Result<Vec<Change>, Conflict> {
+pub fn attach(
+    wanted: &Wanted,
+    observed: &Observed,
+    instance: &Instance,
+    others: Others,
+) -> Result<Vec<Change>, Conflict> {
     let inventory = Inventory::new(observed, instance);
     let present = inventory.environments();
+    let surplus: Vec<u32> = present
+        .iter()
+        .filter(|number| !wanted.environments.contains_key(number))
+        .copied()
+        .collect();
+    conflict::with_maps(observed)?;
+    // What all share may be changed when nobody else is there.
+    let others = if surplus.is_empty() { Others::Go } else { others };
+    if others == Others::Stay {
+        conflict::with_others(wanted, observed, &surplus)?;
+    }
     let mut changes = Vec::new();
     if !observed.programs_loaded {
         changes.extend(fast::shared(vec![Action::LoadPrograms {
@@ -60,24 +66,50 @@ pub fn attach(wanted: &Wanted, observed: &Observed, instance: &Instance) -> Resu
     }
     changes.extend(links);
     changes.extend(rest);
-    changes.extend(fast::after(wanted.uplink.as_ref(), observed));
-    if !observed.programs_loaded && observed.pinned {
+    changes.extend(fast::after(wanted, observed, others));
+    if others == Others::Stay {
+        return Ok(changes);
+    }
+    if observed.other_builds.is_some() {
         changes.extend(fast::shared(vec![Action::ForgetOtherPrograms]));
     }
     // Removals come last: they cannot be taken back, and by now everything else has worked.
-    let surplus: Vec<u32> = present
-        .into_iter()
-        .filter(|number| !wanted.environments.contains_key(number))
-        .collect();
     let removal = remove::environments(&surplus, &inventory);
     changes.extend(
         removal
             .into_iter()
-            // The fast path has left already, and its addresses may be another environment's by now.
+            // They are gone already, or are another environment's by now.
             .filter(|change| !matches!(change.action, Action::RemoveEndpoints(_))),
     );
     changes.extend(remove::from_maps(&surplus, observed));
     Ok(changes)
+}
+
+/// The environments that are not what they should be, when these are the changes that `attach` would make. That somebody
+/// has plugged a port into a bridge, or taken it away, is no damage.
+#[must_use]
+pub fn damaged(wanted: &Wanted, changes: &[Change]) -> BTreeSet<u32> {
+    let mut damaged = BTreeSet::new();
+    for change in changes {
+        match &change.action {
+            Action::AttachPrograms { site, .. } | Action::DetachPrograms { site, .. } if *site == Site::ForeignPort => {
+            }
+            Action::InsertPort { port, .. } if port.site == Site::ForeignPort => {}
+            Action::RemovePort { .. } | Action::RemovePorts(_) => {}
+            // All environments need what they share, but not what is shared by those that go.
+            Action::LoadPrograms { .. }
+            | Action::SetUplink { .. }
+            | Action::AttachPrograms { .. }
+            | Action::DetachPrograms { .. }
+                if change.environment.is_none() =>
+            {
+                damaged.extend(wanted.environments.keys());
+            }
+            _ => damaged.extend(change.environment),
+        }
+    }
+    damaged.retain(|number| wanted.environments.contains_key(number));
+    damaged
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Action, Change, OwnLink, Phase, fast};
+use super::{Action, Change, Conflict, OwnLink, Phase, conflict, fast};
 use crate::{
+    config::Environments,
     desired::{self, Place},
     inventory::Inventory,
     kernel::programs::Site,
@@ -23,10 +24,31 @@ pub fn detach(observed: &Observed, instance: &Instance) -> Vec<Change> {
     let numbers: Vec<u32> = inventory.environments().into_iter().collect();
     changes.extend(environments(&numbers, &inventory));
     // The maps go as a whole.
-    if observed.pinned {
+    if observed.pinned || observed.pins_left_empty {
         changes.extend(fast::shared(vec![Action::RemovePins]));
     }
     changes
+}
+
+/// Plans the removal of a part of what the instance has, by number; of all when nothing else would be left.
+pub fn detach_part(observed: &Observed, instance: &Instance, part: &Environments) -> Result<Vec<Change>, Conflict> {
+    let inventory = Inventory::new(observed, instance);
+    let present = inventory.environments();
+    let (numbers, others): (Vec<u32>, Vec<u32>) = present.iter().partition(|number| part.contains(**number));
+    if numbers.is_empty() {
+        return Ok(Vec::new());
+    }
+    if others.is_empty() {
+        return Ok(detach(observed, instance));
+    }
+    conflict::with_maps(observed)?;
+    // Maps that this build cannot read would go on telling of what is gone.
+    if observed.has_other_layout() {
+        return Err(Conflict::Build(others.into_iter().collect()));
+    }
+    let mut changes = environments(&numbers, &inventory);
+    changes.extend(from_maps(&numbers, observed));
+    Ok(changes)
 }
 
 /// Plans the removal of environments: the fast path and the gateways first, so that nothing can leave by them any more, and
@@ -118,7 +140,7 @@ fn forget(number: u32, inventory: &Inventory<'_>) -> Vec<Action> {
     if !indices.is_empty() {
         actions.push(Action::RemovePorts(indices.to_vec()));
     }
-    if observed.routers.contains_key(&number) {
+    if observed.routers.contains_key(&number) || observed.names_left.contains(&number) {
         actions.push(Action::DeleteNamespace {
             name: inventory.instance.router_namespace(number),
         });

@@ -18,6 +18,7 @@ use crate::{
     desired::{self, HostFacts, Link, LinkKind, Place},
     kernel::{
         netlink::{Kind, Link as KernelLink, Route as KernelRoute},
+        pins::OtherBuilds,
         programs::{Attached, Site},
     },
     names,
@@ -99,18 +100,24 @@ impl Model {
                 routers: BTreeMap::new(),
                 attached: BTreeMap::new(),
                 foreign_namespaces: BTreeSet::new(),
+                names_left: BTreeSet::new(),
+                pins_left_empty: false,
                 programs_loaded: false,
                 environments: BTreeMap::new(),
                 mappings: BTreeMap::new(),
+                counted: BTreeSet::new(),
+                gateways: BTreeMap::new(),
                 fast: Fast::default(),
                 pinned: false,
+                other_builds: None,
+                unfit_map: None,
             },
             next_index: 10,
         }
     }
 
     fn attach(&mut self, config: &Config) -> Vec<Change> {
-        let changes = attach(&wanted(config), &self.observed, &Instance::Host).expect("no conflict");
+        let changes = attach(&wanted(config), &self.observed, &Instance::Host, Others::Go).expect("no conflict");
         for change in &changes {
             self.apply(change);
         }
@@ -145,11 +152,16 @@ impl Model {
         let alias = Instance::Host.alias(environment);
         match change.action.clone() {
             Action::LoadPrograms { .. } => (self.observed.programs_loaded, self.observed.pinned) = (true, true),
-            Action::ForgetOtherPrograms => assert!(self.observed.programs_loaded),
+            Action::ForgetOtherPrograms => {
+                assert!(self.observed.programs_loaded);
+                self.observed.other_builds = None;
+            }
             Action::RemovePins => {
                 (self.observed.programs_loaded, self.observed.pinned) = (false, false);
                 self.observed.environments.clear();
                 self.observed.mappings.clear();
+                self.observed.counted.clear();
+                self.observed.gateways.clear();
                 self.observed.fast = Fast::default();
             }
             Action::CreateNamespace { .. } => {
@@ -254,15 +266,26 @@ impl Model {
                 };
                 values.insert(sysctl.key, sysctl.value);
             }
-            Action::InsertEnvironment { index, new, .. } => drop(self.observed.environments.insert(index, new)),
+            Action::InsertEnvironment { index, new, .. } => {
+                self.observed.environments.insert(index, new);
+                self.observed.gateways.insert(new.mac, new.number);
+            }
             Action::RemoveEnvironments(environments) => {
                 for (index, number) in environments {
                     self.observed.environments.remove(&index);
                     self.observed.mappings.retain(|key, _| key.environment != number);
+                    self.observed.counted.retain(|key| key.environment != number);
+                    self.observed.gateways.retain(|_, known| *known != number);
                 }
             }
-            Action::InsertMapping { key, new, .. } => drop(self.observed.mappings.insert(key, new)),
-            Action::RemoveMappings(keys) => self.observed.mappings.retain(|key, _| !keys.contains(key)),
+            Action::InsertMapping { key, new, .. } => {
+                self.observed.mappings.insert(key, new);
+                self.observed.counted.insert(key);
+            }
+            Action::RemoveMappings(keys) => {
+                self.observed.mappings.retain(|key, _| !keys.contains(key));
+                self.observed.counted.retain(|key| !keys.contains(key));
+            }
             Action::SetUplink { new, .. } => self.observed.fast.uplink = Some(new),
             Action::InsertEndpoint { external, new, .. } => {
                 let learned = Location {
@@ -283,6 +306,7 @@ impl Model {
                 let entry = port.entry(|name| links.get(name).map(|link| link.index));
                 let (index, entry) = entry.expect("the port's links exist");
                 self.observed.fast.ports.insert(index, entry);
+                self.observed.fast.taps.insert(index);
             }
             Action::RemovePort { link } => {
                 let index = self.observed.links[&link].index;
@@ -555,7 +579,7 @@ fn damage_is_repaired() {
 fn a_crash_anywhere_is_repaired_by_attach_and_cleaned_by_detach() {
     for mode in ["macvlan", "bridge"] {
         let config = config("1-2", mode, &[2, 3]);
-        let steps = attach(&wanted(&config), &Model::new().observed, &Instance::Host).expect("no conflict");
+        let steps = attach(&wanted(&config), &Model::new().observed, &Instance::Host, Others::Go).expect("no conflict");
         for survived in 0..steps.len() {
             let crashed = || {
                 let mut model = Model::new();
@@ -597,7 +621,7 @@ fn taking_an_upgrade_back_leaves_running_programs_alone() {
     }
     for pinned in [true, false] {
         model.observed.pinned = pinned;
-        let changes = attach(&wanted(&config), &model.observed, &Instance::Host).expect("no conflict");
+        let changes = attach(&wanted(&config), &model.observed, &Instance::Host, Others::Go).expect("no conflict");
         assert!(
             changes
                 .iter()
@@ -631,12 +655,19 @@ fn removals_wait_for_everything_else() {
         .chunk_by(|a, b| a.phase == b.phase)
         .map(|stage| stage[0].phase)
         .collect();
-    let [.., rest, close, links, forget, maps] = phases[..] else {
+    let [.., rest, addresses, close, links, forget, maps] = phases[..] else {
         panic!("too few phases: {phases:?}")
     };
     assert_eq!(
-        [rest, close, links, forget, maps],
-        [Phase::Rest, Phase::Close, Phase::Shared, Phase::Forget, Phase::Shared]
+        [rest, addresses, close, links, forget, maps],
+        [
+            Phase::Rest,
+            Phase::Shared,
+            Phase::Close,
+            Phase::Shared,
+            Phase::Forget,
+            Phase::Shared
+        ]
     );
 }
 
@@ -646,7 +677,7 @@ fn what_is_not_envnets_is_refused() {
     let refuse = |change: fn(&mut Observed)| {
         let mut model = Model::new();
         change(&mut model.observed);
-        attach(&wanted(&config), &model.observed, &Instance::Host)
+        attach(&wanted(&config), &model.observed, &Instance::Host, Others::Go)
             .expect_err("a conflict")
             .to_string()
     };
@@ -697,4 +728,138 @@ fn the_gateway_goes_first() {
             "the fast path goes even before: {before:?}"
         );
     }
+}
+
+/// The plan for a part of a configuration.
+fn part(config: &Config, part: &str, model: &Model) -> Result<Vec<Change>, Conflict> {
+    let part = part.parse().expect("a list");
+    let config = config
+        .clone()
+        .only(&part, Path::new("test.toml"))
+        .expect("they are in the file");
+    attach(&wanted(&config), &model.observed, &Instance::Host, Others::Stay)
+}
+
+#[test]
+fn a_part_is_changed_alone() {
+    for mode in ["macvlan", "bridge"] {
+        let mut model = Model::new();
+        model.attach(&config("1-3", mode, &[2, 3]));
+        // Another machine, another environment, and one environment less: of all that, only what is asked for is done.
+        let next = config("1,3-4", mode, &[2, 3, 4]);
+        let changes = part(&next, "3-4", &model).expect("no conflict");
+        assert!(
+            changes.iter().all(|change| matches!(change.environment, Some(3 | 4))),
+            "{changes:?}"
+        );
+        for change in &changes {
+            model.apply(change);
+        }
+        assert_eq!(part(&next, "3-4", &model), Ok(Vec::new()));
+        assert!(model.observed.routers.keys().eq(&[1, 2, 3, 4]));
+
+        let two = "2,4,9".parse().expect("a list");
+        let changes = detach_part(&model.observed, &Instance::Host, &two).expect("no conflict");
+        let others = |change: &Change| matches!(change.environment, None | Some(2 | 4));
+        assert!(changes.iter().all(others), "{changes:?}");
+        for change in &changes {
+            model.apply(change);
+        }
+        assert!(model.observed.routers.keys().eq(&[1, 3]));
+        assert!(model.observed.programs_loaded && model.observed.pinned);
+        let number = |entry: &envnet_common::maps::Environment| entry.number;
+        assert!(model.observed.environments.values().map(number).eq([1, 3]));
+        let ports = model.observed.fast.ports.values();
+        assert!(
+            ports
+                .map(|port| number(&port.environment))
+                .all(|number| number == 1 || number == 3)
+        );
+        assert_eq!(detach_part(&model.observed, &Instance::Host, &two), Ok(Vec::new()));
+
+        let rest = "1,3".parse().expect("a list");
+        for change in detach_part(&model.observed, &Instance::Host, &rest).expect("no conflict") {
+            model.apply(&change);
+        }
+        assert_clean(&model);
+    }
+}
+
+#[test]
+fn a_part_that_concerns_the_others_is_refused() {
+    let old = config("1-3", "macvlan", &[2]);
+    let attached = || {
+        let mut model = Model::new();
+        model.attach(&old);
+        model
+    };
+    let others = |list: &str| list.parse().expect("a list");
+    let mut model = attached();
+    model.observed.programs_loaded = false;
+    assert_eq!(part(&old, "3", &model), Err(Conflict::Build(others("1-2"))));
+    // Nobody else is there.
+    assert!(part(&old, "1-3", &model).is_ok());
+
+    let model = attached();
+    for other in [
+        ("172.16.0.1", "172.16.0.2"),
+        ("macvlan\"", "macvlan\"\naccelerate = \"off\""),
+    ] {
+        assert_eq!(
+            part(&changed("1-3", other), "2", &model),
+            Err(Conflict::Uplink(others("1,3")))
+        );
+    }
+
+    let off = changed("1-3", ("macvlan\"", "macvlan\"\naccelerate = \"off\""));
+    let mut model = Model::new();
+    model.attach(&off);
+    // Environments half as large: the third one's addresses are the first one's.
+    let moved = changed("1-3", ("10.0.0.0/24", "10.0.0.0/25"));
+    let refused = part(&moved, "3", &model);
+    assert!(
+        matches!(
+            refused,
+            Err(Conflict::Subnet {
+                environment: 3,
+                other: 1,
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn maps_of_another_shape_are_refused() {
+    let mut model = Model::new();
+    model.observed.unfit_map = Some("a map is not right".to_owned());
+    let config = config("1", "macvlan", &[2]);
+    let refused = attach(&wanted(&config), &model.observed, &Instance::Host, Others::Go);
+    assert!(matches!(refused, Err(Conflict::Maps(_))), "{refused:?}");
+}
+
+#[test]
+fn another_layout_keeps_what_it_was_given_when_an_upgrade_is_taken_back() {
+    let config = config("1", "macvlan", &[2]);
+    let mut model = Model::new();
+    model.attach(&config);
+    let observed = &mut model.observed;
+    (observed.programs_loaded, observed.fast) = (false, Fast::default());
+    (observed.environments, observed.mappings) = (BTreeMap::new(), BTreeMap::new());
+    observed.other_builds = Some(OtherBuilds { layouts: [1].into() });
+    let changes = model.attach(&config);
+    assert!(
+        changes
+            .iter()
+            .any(|change| change.action == Action::ForgetOtherPrograms)
+    );
+    let taken = |change: &Change| {
+        matches!(
+            change.action,
+            Action::RemoveEnvironments(_) | Action::RemoveMappings(_) | Action::RemoveEndpoints(_)
+        )
+    };
+    let back = changes.iter().filter_map(Change::inverse).find(taken);
+    assert_eq!(back, None, "the programs use the new maps by then");
 }

@@ -1,4 +1,4 @@
-//! Filters of the clsact qdisc that run a program.
+//! Filters of the clsact qdisc: those that run a program, and other people's of any kind.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -12,15 +12,20 @@ use rtnetlink::{
     },
 };
 
-use super::{Netlink, collect, plain};
+use super::{Netlink, plain};
 
-/// A filter that runs a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
     /// Its priority: the lowest comes first.
     pub priority: u16,
-    /// Number of the program.
-    pub program: u32,
+    /// Number of the program; none of a filter that does not run one.
+    pub program: Option<u32>,
+    /// What whoever set it has called the program; empty for a filter that does not run one.
+    pub name: String,
+    handle: TcHandle,
+    /// Priority and protocol as the kernel has them (`linux/pkt_sched.h`, `tcm_info`).
+    info: u32,
 }
 
 /// The qdisc's place in the hierarchy (`TC_H_CLSACT`).
@@ -33,14 +38,31 @@ const CLSACT: TcHandle = TcHandle {
 const HANDLE: TcHandle = TcHandle { major: 0, minor: 1 };
 
 impl Netlink {
-    /// The BPF filters of an interface's clsact qdisc in one direction.
+    /// The filters of an interface's clsact qdisc in one direction.
     pub async fn filters(&self, index: u32, direction: TcAttachType) -> Result<Vec<Filter>> {
-        let mut filters = self.0.traffic_filter(signed(index)?);
+        let mut filters = self.handle.traffic_filter(signed(index)?);
         let request = match direction {
             TcAttachType::Egress => filters.get().egress(),
             _ => filters.get().ingress(),
         };
-        collect(request.execute(), "filters", |message| filter(&message)).await
+        self.list(request.execute(), "filters", |message| filter(&message))
+            .await
+    }
+
+    /// What an interface has where a clsact qdisc would be: `clsact`, `ingress` or nothing.
+    pub async fn filter_qdisc(&self, index: u32) -> Result<Option<String>> {
+        let index = signed(index)?;
+        let kind = |message: TcMessage| {
+            message.attributes.into_iter().find_map(|attribute| match attribute {
+                TcAttribute::Kind(kind) => Some(kind),
+                _ => None,
+            })
+        };
+        let found = self.list(self.handle.qdisc().get().execute(), "qdiscs", |message| {
+            let here = message.header.index == index && message.header.parent == CLSACT;
+            here.then(|| kind(message)).flatten()
+        });
+        Ok(found.await?.pop())
     }
 
     /// Gives an interface a clsact qdisc, unless it has one.
@@ -88,9 +110,11 @@ impl Netlink {
         self.request(request, NLM_F_CREATE).await.map_err(plain)
     }
 
-    /// Takes away what [`Netlink::set_filter`] set.
-    pub async fn delete_filter(&self, index: u32, direction: TcAttachType, priority: u16) -> Result<()> {
-        let request = RouteNetlinkMessage::DelTrafficFilter(of_priority(index, direction, priority)?);
+    /// Takes a filter away.
+    pub async fn delete_filter(&self, index: u32, direction: TcAttachType, filter: &Filter) -> Result<()> {
+        let mut message = of_priority(index, direction, filter.priority)?;
+        (message.header.handle, message.header.info) = (filter.handle, filter.info);
+        let request = RouteNetlinkMessage::DelTrafficFilter(message);
         self.request(request, 0)
             .await
             .map_err(plain)
@@ -127,14 +151,27 @@ fn signed(index: u32) -> Result<i32> {
 }
 
 fn filter(message: &TcMessage) -> Option<Filter> {
-    let options = message.attributes.iter().find_map(|attribute| match attribute {
+    // Before the filters of a priority the kernel lists the priority itself.
+    if message.header.handle == TcHandle::UNSPEC {
+        return None;
+    }
+    let mut filter = Filter {
+        priority: u16::try_from(message.header.info >> 16).ok()?,
+        program: None,
+        name: String::new(),
+        handle: message.header.handle,
+        info: message.header.info,
+    };
+    let options = message.attributes.iter().filter_map(|attribute| match attribute {
         TcAttribute::Options(options) => Some(options),
         _ => None,
-    })?;
-    let program = options.iter().find_map(|option| match option {
-        TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => Some(*id),
-        _ => None,
-    })?;
-    let priority = u16::try_from(message.header.info >> 16).ok()?;
-    Some(Filter { priority, program })
+    });
+    for option in options.flatten() {
+        match option {
+            TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => filter.program = Some(*id),
+            TcOption::Bpf(TcFilterBpfOption::ProgName(name)) => filter.name.clone_from(name),
+            _ => {}
+        }
+    }
+    Some(filter)
 }

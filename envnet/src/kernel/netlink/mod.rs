@@ -10,9 +10,14 @@ mod route;
 use std::{
     net::Ipv4Addr,
     os::fd::{AsFd, AsRawFd},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use envnet_common::Mac;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use ipnet::Ipv4Net;
@@ -42,7 +47,11 @@ use crate::names::LINK_GROUP;
 
 /// A connection to one namespace's routing netlink.
 #[derive(Clone, Debug)]
-pub struct Netlink(rtnetlink::Handle);
+pub struct Netlink {
+    handle: rtnetlink::Handle,
+    /// Set when sending or receiving has failed. The library then ends every answer early, as if it were complete.
+    broken: Arc<AtomicBool>,
+}
 
 /// How a new link comes into being.
 #[derive(Debug)]
@@ -81,48 +90,100 @@ impl Netlink {
                 rtnetlink::new_connection()
             })?
             .context("cannot open a netlink socket")?;
-        tokio::spawn(connection);
-        Ok(Self(handle))
+        let broken = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&broken);
+        tokio::spawn(async move {
+            let mut connection = pin!(connection);
+            connection.as_mut().await;
+            // Before the connection is dropped, which ends the answers.
+            ended.store(true, Ordering::Release);
+        });
+        Ok(Self { handle, broken })
+    }
+
+    /// Whether the connection can be used any more.
+    #[must_use]
+    pub fn is_intact(&self) -> bool {
+        !self.broken.load(Ordering::Acquire)
+    }
+
+    /// Waits for a request's answer, all of it.
+    async fn answer<T>(
+        &self,
+        answer: impl Future<Output = Result<T, rtnetlink::Error>>,
+    ) -> Result<T, rtnetlink::Error> {
+        let answer = answer.await?;
+        if self.is_intact() {
+            Ok(answer)
+        } else {
+            Err(rtnetlink::Error::RequestFailed)
+        }
+    }
+
+    /// Makes a change.
+    async fn change(&self, request: impl Future<Output = Result<(), rtnetlink::Error>>) -> Result<()> {
+        self.answer(request).await.map_err(plain)
+    }
+
+    /// Makes a list of an answer.
+    async fn list<M, T>(
+        &self,
+        stream: impl Stream<Item = Result<M, rtnetlink::Error>>,
+        what: &str,
+        parse: impl Fn(M) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        let list = stream
+            .map(|message| message.map(&parse))
+            .try_filter_map(async |parsed| Ok(parsed))
+            .try_collect();
+        let list = self.answer(list).await.map_err(plain);
+        list.with_context(|| format!("cannot list {what}"))
     }
 
     /// Sends a request that the library has no builder for, and waits until it is done.
     async fn request(&self, message: RouteNetlinkMessage, flags: u16) -> Result<(), rtnetlink::Error> {
         let mut message = NetlinkMessage::from(message);
         message.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
-        let mut response = self.0.clone().request(message)?;
-        while let Some(message) = response.next().await {
-            if let NetlinkPayload::Error(error) = message.payload {
-                // An acknowledgement is an error without a number.
-                return match error.code {
-                    Some(_) => Err(rtnetlink::Error::NetlinkError(error)),
-                    None => Ok(()),
-                };
+        let mut response = self.handle.clone().request(message)?;
+        let answer = async {
+            while let Some(message) = response.next().await {
+                if let NetlinkPayload::Error(error) = message.payload {
+                    // An acknowledgement is an error without a number.
+                    return match error.code {
+                        Some(_) => Err(rtnetlink::Error::NetlinkError(error)),
+                        None => Ok(()),
+                    };
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        };
+        self.answer(answer).await
     }
 
     /// All links.
     pub async fn links(&self) -> Result<Vec<Link>> {
-        collect(self.0.link().get().execute(), "links", |message| Some(link(&message))).await
+        self.list(self.handle.link().get().execute(), "links", |message| {
+            Some(link(&message))
+        })
+        .await
     }
 
     /// The link of that name, if there is one.
     pub async fn link(&self, name: &str) -> Result<Option<Link>> {
-        let mut stream = std::pin::pin!(self.0.link().get().match_name(name).execute());
-        match stream.try_next().await {
+        let mut stream = pin!(self.handle.link().get().match_name(name).execute());
+        match self.answer(stream.try_next()).await {
             // The kernel finds a link by its alternative names, too; that is somebody else's link.
             Ok(message) => Ok(message.as_ref().map(link).filter(|link| link.name == name)),
             Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::ENODEV => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("cannot look up link {name}")),
+            Err(error) => Err(plain(error)).with_context(|| format!("cannot look up link {name}")),
         }
     }
 
     /// The IPv4 addresses with their interfaces' indices.
     pub async fn addresses(&self) -> Result<Vec<(u32, Ipv4Net)>> {
-        let mut request = self.0.address().get();
+        let mut request = self.handle.address().get();
         request.message_mut().header.family = AddressFamily::Inet;
-        collect(request.execute(), "addresses", |message| {
+        self.list(request.execute(), "addresses", |message| {
             let length = message.header.prefix_len;
             let address = message.attributes.iter().find_map(|attribute| match attribute {
                 AddressAttribute::Local(std::net::IpAddr::V4(address)) => Some(*address),
@@ -135,14 +196,14 @@ impl Netlink {
 
     /// The unicast IPv4 routes of the main table, without those that the kernel made from addresses.
     pub async fn routes(&self) -> Result<Vec<Route>> {
-        let request = self.0.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build());
-        collect(request.execute(), "routes", |message| route(&message)).await
+        let request = self.handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build());
+        self.list(request.execute(), "routes", |message| route(&message)).await
     }
 
     /// The link-layer addresses the IPv4 neighbour table holds, with the interface's index.
     pub async fn neighbours(&self) -> Result<Vec<(u32, Ipv4Addr, Mac)>> {
-        let request = self.0.neighbours().get().set_address_family(AddressFamily::Inet);
-        collect(request.execute(), "neighbours", |message| {
+        let request = self.handle.neighbours().get().set_address_family(AddressFamily::Inet);
+        self.list(request.execute(), "neighbours", |message| {
             let (mut address, mut mac) = (None, None);
             for attribute in &message.attributes {
                 match attribute {
@@ -205,12 +266,8 @@ impl Netlink {
             .mtu(mtu)
             .link_group(LINK_GROUP)
             .build();
-        self.0
-            .link()
-            .add(message)
-            .execute()
+        self.change(self.handle.link().add(message).execute())
             .await
-            .map_err(plain)
             .with_context(|| format!("cannot create link {name}"))
     }
 
@@ -221,53 +278,53 @@ impl Netlink {
         what: impl FnOnce(LinkMessageBuilder<LinkUnspec>) -> LinkMessageBuilder<LinkUnspec>,
     ) -> Result<()> {
         let message = what(LinkUnspec::new_with_index(index)).build();
-        self.0.link().set(message).execute().await.map_err(plain)
+        self.change(self.handle.link().set(message).execute()).await
     }
 
     /// Says which link-local groups the port of a bridge forwards.
     pub async fn set_group_forwarding(&self, index: u32, mask: u16) -> Result<()> {
         let message = LinkBridgePort::new(index).group_fwd_mask(mask).build();
-        self.0.link().set_port(message).execute().await.map_err(plain)
+        self.change(self.handle.link().set_port(message).execute()).await
     }
 
     /// Deletes a link.
     pub async fn delete_link(&self, index: u32) -> Result<()> {
-        self.0.link().del(index).execute().await.map_err(plain)
+        self.change(self.handle.link().del(index).execute()).await
     }
 
     /// Deletes all links of a group at once, which costs little more than deleting one.
     pub async fn delete_group(&self, group: u32) -> Result<()> {
-        let mut request = self.0.link().del(0);
+        let mut request = self.handle.link().del(0);
         *request.message_mut() = LinkMessage::default();
         request.message_mut().attributes.push(LinkAttribute::Group(group));
-        request.execute().await.map_err(plain)
+        self.change(request.execute()).await
     }
 
     /// Adds an address.
     pub async fn add_address(&self, index: u32, address: Ipv4Net) -> Result<()> {
-        self.0
-            .address()
-            .add(index, address.addr().into(), address.prefix_len())
-            .execute()
-            .await
-            .map_err(plain)
+        let addresses = self.handle.address();
+        let request = addresses.add(index, address.addr().into(), address.prefix_len());
+        self.change(request.execute()).await
     }
 
     /// Deletes an address.
     pub async fn delete_address(&self, index: u32, address: Ipv4Net) -> Result<()> {
-        let mut request = self.0.address().add(index, address.addr().into(), address.prefix_len());
+        let mut request = self
+            .handle
+            .address()
+            .add(index, address.addr().into(), address.prefix_len());
         let message = request.message_mut().clone();
-        self.0.address().del(message).execute().await.map_err(plain)
+        self.change(self.handle.address().del(message).execute()).await
     }
 
     /// Adds a route.
     pub async fn add_route(&self, route: &Route) -> Result<()> {
-        self.0.route().add(new_route(route)).execute().await.map_err(plain)
+        self.change(self.handle.route().add(new_route(route)).execute()).await
     }
 
     /// Deletes a route.
     pub async fn delete_route(&self, route: &Route) -> Result<()> {
-        self.0.route().del(old_route(route)).execute().await.map_err(plain)
+        self.change(self.handle.route().del(old_route(route)).execute()).await
     }
 }
 
@@ -275,19 +332,9 @@ impl Netlink {
 fn plain(error: rtnetlink::Error) -> anyhow::Error {
     match error {
         rtnetlink::Error::NetlinkError(error) => error.to_io().into(),
+        rtnetlink::Error::RequestFailed => {
+            anyhow!("the netlink connection to the kernel broke before there was an answer")
+        }
         error => error.into(),
     }
-}
-
-async fn collect<M, T>(
-    stream: impl Stream<Item = Result<M, rtnetlink::Error>>,
-    what: &str,
-    parse: impl Fn(M) -> Option<T>,
-) -> Result<Vec<T>> {
-    stream
-        .map(|message| message.map(&parse))
-        .try_filter_map(async |parsed| Ok(parsed))
-        .try_collect()
-        .await
-        .with_context(|| format!("cannot list {what}"))
 }

@@ -4,20 +4,25 @@
 //! identifies the object they come from, and, for tcx and XDP, `links/LINK-HOOK`.
 
 mod attach;
+mod duplicates;
+mod shared;
 mod site;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::fd::AsFd,
     path::{Path, PathBuf},
     sync::LazyLock,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use aya::{
     EbpfLoader,
-    programs::{Program, SchedClassifier, TcAttachType, Xdp},
+    programs::{
+        Program, ProgramInfo, SchedClassifier, TcAttachType, Xdp,
+        links::{FdLink, PinnedLink},
+    },
     util::KernelVersion,
 };
 use aya_obj::programs::XdpAttachType;
@@ -26,15 +31,17 @@ use envnet_common::{
     maps::{self, DropKey},
 };
 
-pub use self::site::Site;
-use self::{
-    attach::SHARED_PRIORITY,
-    site::{ROLES, Role},
+use self::site::{ROLES, Role};
+pub use self::{
+    duplicates::remove_duplicates,
+    shared::{Obstacle, find_obstacle, remove_filters},
+    site::Site,
 };
 use super::{
     bpffs,
-    netlink::{Filter, Link, Netlink},
+    netlink::{Link, Netlink},
     netns::Netns,
+    pins,
     tables::{self, Tables},
 };
 use crate::{EBPF_OBJECT, names::Instance};
@@ -73,9 +80,11 @@ fn has_tcx() -> bool {
 /// The loaded programs of an instance.
 #[derive(Debug)]
 pub struct Programs {
+    instance: Instance,
     directory: PathBuf,
     classifiers: BTreeMap<&'static str, Classifier>,
     xdp: BTreeMap<&'static str, Driver>,
+    loaded: duplicates::Loaded,
 }
 
 #[derive(Debug)]
@@ -102,32 +111,53 @@ pub enum Attached {
 }
 
 impl Programs {
-    /// This build's programs if they are pinned already.
+    /// This build's programs if they are pinned already, together with the maps they use.
     pub fn open(instance: &Instance) -> Result<Option<Self>> {
         let directory = bpffs::directory(instance);
         let pins = programs_directory(&directory);
         if !ROLES.iter().all(|role| pins.join(role.program).exists()) {
             return Ok(None);
         }
-        let (mut classifiers, mut xdp) = (BTreeMap::new(), BTreeMap::new());
+        let (mut classifiers, mut xdp, mut maps) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         for role in ROLES {
             let pin = pins.join(role.program);
             let what = || format!("cannot open the pinned program {}", role.program);
             if role.direction.is_some() {
                 let program = SchedClassifier::from_pin(pin).with_context(what)?;
-                let id = program.info().with_context(what)?.id();
+                let info = program.info().with_context(what)?;
+                maps.extend(info.map_ids().with_context(what)?.unwrap_or_default());
+                let id = info.id();
                 classifiers.insert(role.program, Classifier { id, program });
             } else {
                 let program = Xdp::from_pin(pin, XdpAttachType::Interface).with_context(what)?;
-                let id = program.info().with_context(what)?.id();
+                let info = program.info().with_context(what)?;
+                maps.extend(info.map_ids().with_context(what)?.unwrap_or_default());
+                let id = info.id();
                 xdp.insert(role.program, Driver { id, program });
             }
         }
+        if !tables::are_used(instance, &maps)? {
+            return Ok(None);
+        }
         Ok(Some(Self {
+            instance: instance.clone(),
             directory,
             classifiers,
             xdp,
+            loaded: duplicates::Loaded::default(),
         }))
+    }
+
+    /// No programs: what is attached anywhere is another build's, or nothing.
+    #[must_use]
+    pub fn none(instance: &Instance) -> Self {
+        Self {
+            instance: instance.clone(),
+            directory: bpffs::directory(instance),
+            classifiers: BTreeMap::new(),
+            xdp: BTreeMap::new(),
+            loaded: duplicates::Loaded::default(),
+        }
     }
 
     /// Loads this build's programs over the instance's maps, which are made if they are not there, and pins everything.
@@ -144,12 +174,26 @@ impl Programs {
             loader.map_pin_path(name, maps_directory.join(name));
         }
         let mut object = loader.load(EBPF_OBJECT).context("the kernel refused envnet's maps")?;
+        // When it cannot find out what the kernel can do, the library makes maps for older kernels.
+        if let Some(unfit) = pins::unfit_map(instance)? {
+            bail!("{unfit}, although it was just made");
+        }
+        // Where drops are counted when the table of drops is full. Before the programs are pinned, which is what tells the
+        // next command that all of this has been done.
+        let mut tables = Tables::open(instance)?.context("the maps just pinned are gone")?;
+        for &reason in DropReason::ALL {
+            tables.make_drop_counter(DropKey {
+                environment: 0,
+                internal: Address::UNSPECIFIED,
+                reason: reason as u32,
+            })?;
+        }
         for (name, program) in object.programs_mut() {
             let refused = || format!("the kernel refused the program {name}");
             match program {
                 Program::SchedClassifier(program) => program.load().with_context(refused)?,
                 Program::Xdp(program) => program.load().with_context(refused)?,
-                _ => anyhow::bail!("the program {name} is of a type that nobody attaches"),
+                _ => bail!("the program {name} is of a type that nobody attaches"),
             }
             let pin = pins.join(name);
             if pin.exists() {
@@ -160,15 +204,6 @@ impl Programs {
                 .pin(&pin)
                 .with_context(|| format!("cannot pin {}", pin.display()))?;
         }
-        // Where drops are counted when the table of drops is full.
-        let mut tables = Tables::open(instance)?.context("the maps just pinned are gone")?;
-        for &reason in DropReason::ALL {
-            tables.make_drop_counter(DropKey {
-                environment: 0,
-                internal: Address::UNSPECIFIED,
-                reason: reason as u32,
-            })?;
-        }
         drop(object);
         Self::open(instance)?.context("the programs just pinned are gone")
     }
@@ -176,11 +211,7 @@ impl Programs {
     /// Removes the pins of other builds' programs, and of maps that no program uses any more.
     pub fn forget_others(instance: &Instance) -> Result<()> {
         let directory = bpffs::directory(instance);
-        let own = [
-            programs_directory(&directory),
-            tables::directory(instance),
-            directory.join("links"),
-        ];
+        let own = own_directories(instance);
         for entry in fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))? {
             let path = entry?.path();
             if !own.contains(&path) {
@@ -201,47 +232,57 @@ impl Programs {
     ) -> Result<Attached> {
         if let Site::UplinkDriver = site {
             let own = self.xdp.values().next().map(|driver| driver.id);
-            return Ok(match (link.xdp == own, self.is_pinned(site, &link.name)) {
+            let runs = link.xdp.is_some() && link.xdp == own;
+            return Ok(match (runs, self.is_pinned(site, &link.name)) {
                 (true, true) => Attached::Current,
                 (false, false) => Attached::Nothing,
                 _ => Attached::Other,
             });
         }
-        let mut filters = Vec::new();
+        let (mut filters, mut others) = (Vec::new(), Vec::new());
         for direction in site.directions() {
-            let present = netlink.filters(link.index, direction).await?.into_iter();
-            let own = present.filter(|filter| site.is_exclusive() || is_own_filter(filter));
-            filters.extend(own.map(|filter| filter.program));
+            for filter in netlink.filters(link.index, direction).await? {
+                let is_own = shared::is_own(&self.instance, site, &filter);
+                let list = if is_own { &mut filters } else { &mut others };
+                list.extend(filter.program);
+            }
         }
         let hook = Hook::of(site, forced);
-        netns.run(|| self.attached_here(hook, site, &link.name, filters))
+        netns.run(|| self.attached_here(hook, site, (&link.name, link.index), (filters, others)))
     }
 
-    fn attached_here(&self, hook: Hook, site: Site, link: &str, mut filters: Vec<u32>) -> Attached {
-        let (mut current, mut absent) = (true, filters.is_empty());
+    /// The same in the link's namespace, where envnet's filters run the former programs, and the others' the latter.
+    fn attached_here(
+        &self,
+        hook: Hook,
+        site: Site,
+        (link, index): (&str, u32),
+        (mut filters, mut others): (Vec<u32>, Vec<u32>),
+    ) -> Attached {
+        let mut current = true;
+        let mut absent = filters.is_empty() && !shared::qdisc_mark(&self.directory, link, index).exists();
         for role in site.roles() {
-            let (Some(direction), Some(own)) = (role.direction, self.classifiers.get(role.program)) else {
-                continue;
-            };
+            let Some(direction) = role.direction else { continue };
+            let own = self.classifiers.get(role.program).map(|own| own.id);
             // A link on its way out cannot be asked any more.
             let Ok(tcx) = tcx_programs(link, direction) else {
                 return Attached::Other;
             };
-            let tcx: Vec<u32> = tcx
-                .into_iter()
-                .filter(|(_, name)| site.is_exclusive() || is_named(role.program, name))
-                .map(|(id, _)| id)
-                .collect();
-            absent &= tcx.is_empty();
+            // All that envnet has there is pinned; the others' programs are the others'.
+            let pinned = pinned_program(&self.link_pin(role, link));
+            absent &= pinned.is_none();
+            others.extend(tcx.iter().filter(|program| Some(**program) != pinned));
             current &= match hook {
-                Hook::Tcx => tcx == [own.id] && self.link_pin(role, link).exists(),
+                Hook::Tcx => pinned == own && own.is_some_and(|own| tcx.contains(&own)),
                 Hook::Clsact => {
-                    let filter = filters.iter().position(|filter| *filter == own.id);
-                    tcx.is_empty() && filter.map(|filter| filters.swap_remove(filter)).is_some()
+                    let filter = filters.iter().position(|filter| Some(*filter) == own);
+                    pinned.is_none() && filter.map(|filter| filters.swap_remove(filter)).is_some()
                 }
             };
         }
-        if current && filters.is_empty() {
+        if self.loaded.has_any(&self.instance, &others) {
+            Attached::Other
+        } else if current && filters.is_empty() {
             Attached::Current
         } else if absent {
             Attached::Nothing
@@ -264,7 +305,7 @@ impl Programs {
         hook: Hook,
     ) -> Result<()> {
         if hook == Hook::Clsact && site.directions().next().is_some() {
-            netlink.add_clsact(index).await?;
+            shared::prepare_qdisc(netlink, &self.directory, site, (link, index)).await?;
         }
         for role in site.roles() {
             let pin = self.link_pin(role, link);
@@ -273,10 +314,10 @@ impl Programs {
                 match hook {
                     Hook::Tcx => netns.run(|| attach::tcx(own, link, direction, &pin))?,
                     Hook::Clsact => {
-                        let priority = attach::priority(site.is_exclusive());
-                        let program = own.fd()?.as_fd();
+                        let priority = shared::priority(site);
+                        let name = self.instance.filter_name(role.program);
                         netlink
-                            .set_filter(index, direction, priority, role.program, program)
+                            .set_filter(index, direction, priority, &name, own.fd()?.as_fd())
                             .await
                     }
                 }
@@ -320,53 +361,30 @@ pub fn unpin_links(instance: &Instance, site: Site, link: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether a filter on a link shared with others is envnet's.
-#[must_use]
-pub fn is_own_filter(filter: &Filter) -> bool {
-    filter.priority == SHARED_PRIORITY
+/// Number of the program of a pinned link, if there is the pin.
+fn pinned_program(pin: &Path) -> Option<u32> {
+    let link = pin.exists().then(|| PinnedLink::from_pin(pin).ok())??;
+    Some(FdLink::from(link).info().ok()?.program_id())
 }
 
-/// Removes the clsact filters of a site's programs from one link, which others may have filters on, too, and the qdisc
-/// when nothing is left in it.
-pub async fn remove_filters(netlink: &Netlink, site: Site, index: u32) -> Result<()> {
-    let (mut others, mut own) = (false, Vec::new());
-    for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
-        for filter in netlink.filters(index, direction).await? {
-            if site.is_exclusive() || (is_own_filter(&filter) && site.directions().any(|own| own == direction)) {
-                own.push(direction);
-            } else {
-                others = true;
-            }
-        }
-    }
-    if own.is_empty() {
-        return Ok(());
-    }
-    if !others {
-        return netlink.delete_clsact(index).await;
-    }
-    for direction in own {
-        netlink.delete_filter(index, direction, SHARED_PRIORITY).await?;
-    }
-    Ok(())
-}
-
-/// Number and name of the programs attached by tcx to an interface of the calling thread's namespace.
-fn tcx_programs(interface: &str, direction: TcAttachType) -> Result<Vec<(u32, String)>> {
+/// Numbers of the programs attached by tcx to an interface of the calling thread's namespace.
+fn tcx_programs(interface: &str, direction: TcAttachType) -> Result<Vec<u32>> {
     if !has_tcx() {
         return Ok(Vec::new());
     }
     let (_, programs) = SchedClassifier::query_tcx(interface, direction)?;
-    Ok(programs
-        .iter()
-        .map(|info| (info.id(), info.name_as_str().unwrap_or_default().to_owned()))
-        .collect())
+    Ok(programs.iter().map(ProgramInfo::id).collect())
 }
 
-/// Whether `name` is what the kernel keeps of `program`'s: the first 15 bytes.
-fn is_named(program: &str, name: &str) -> bool {
-    const KEPT: usize = 15;
-    program.get(..KEPT).unwrap_or(program) == name
+/// Where this build of envnet keeps an instance's pins.
+#[must_use]
+pub fn own_directories(instance: &Instance) -> [PathBuf; 3] {
+    let directory = bpffs::directory(instance);
+    [
+        programs_directory(&directory),
+        tables::directory(instance),
+        directory.join("links"),
+    ]
 }
 
 fn programs_directory(directory: &Path) -> PathBuf {

@@ -1,0 +1,153 @@
+//! What is pinned for an instance besides what this build can use: other builds' programs and maps, and maps that are not
+//! what this build's programs expect under their names.
+
+use std::{collections::BTreeSet, fmt, fs, io, sync::LazyLock};
+
+use anyhow::{Context, Result};
+use aya::maps::MapInfo;
+use aya_obj::Object;
+use envnet_common::maps;
+
+use super::{bpffs, programs, tables};
+use crate::{EBPF_OBJECT, names::Instance};
+
+/// What other builds of envnet have pinned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OtherBuilds {
+    /// The versions of their maps' layouts that are not this build's.
+    pub layouts: BTreeSet<u32>,
+}
+
+/// Looks for pins of other builds; none when there are none.
+pub fn other_builds(instance: &Instance) -> Result<Option<OtherBuilds>> {
+    let directory = bpffs::directory(instance);
+    let entries = match fs::read_dir(&directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        entries => entries.with_context(|| format!("cannot read {}", directory.display()))?,
+    };
+    let own = programs::own_directories(instance);
+    let mut others = None;
+    for entry in entries {
+        let entry = entry.with_context(|| format!("cannot read {}", directory.display()))?;
+        if !own.contains(&entry.path()) {
+            let others = others.get_or_insert_with(OtherBuilds::default);
+            let name = entry.file_name().to_string_lossy().into_owned();
+            others.layouts.extend(tables::layout_of(&name));
+        }
+    }
+    Ok(others)
+}
+
+/// What the kernel is to know of a map.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Shape {
+    kind: u32,
+    key: u32,
+    value: u32,
+    entries: u32,
+}
+
+/// The pinned map that is not of the shape that this build's programs expect, and why; none when all are, or are not there.
+pub fn unfit_map(instance: &Instance) -> Result<Option<String>> {
+    static OBJECT: LazyLock<Option<Object>> = LazyLock::new(|| Object::parse(EBPF_OBJECT).ok());
+    let object = OBJECT.as_ref().context("envnet's own programs cannot be read")?;
+    for name in maps::ALL {
+        let pin = tables::directory(instance).join(name);
+        if !pin.exists() {
+            continue;
+        }
+        let present = match MapInfo::from_pin(&pin) {
+            Ok(present) => present,
+            Err(error) => return Ok(Some(format!("{} cannot be used as a map: {error}", pin.display()))),
+        };
+        let wanted = shape(object, name)?;
+        let present = Shape {
+            kind: present.map_type().map_or(0, |kind| kind as u32),
+            key: present.key_size(),
+            value: present.value_size(),
+            entries: present.max_entries(),
+        };
+        if present != wanted {
+            return Ok(Some(format!(
+                "the pinned map {} is not of this build's layout: it has {present}, where {wanted} are expected",
+                pin.display()
+            )));
+        }
+    }
+    Ok(None)
+}
+
+/// The shape that the programs in an object expect of a map.
+fn shape(object: &Object, name: &str) -> Result<Shape> {
+    let map = object
+        .maps
+        .get(name)
+        .with_context(|| format!("there is no map {name}"))?;
+    Ok(Shape {
+        kind: map.map_type(),
+        key: map.key_size(),
+        value: map.value_size(),
+        entries: map.max_entries(),
+    })
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            kind,
+            key,
+            value,
+            entries,
+        } = self;
+        write!(
+            f,
+            "type {kind}, {key}-byte keys, {value}-byte values and room for {entries}"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use envnet_common::maps::LAYOUT_VERSION;
+
+    use super::*;
+
+    /// The maps of the present version: kind, key, value, entries. A build finds what another one of the same version has
+    /// pinned, so that nothing here may change without [`LAYOUT_VERSION`].
+    const LAYOUT: (u32, [(&str, [u32; 4]); 12]) = (
+        2,
+        [
+            (maps::ENVIRONMENTS, [1, 4, 24, 65_536]),
+            (maps::MAPPINGS, [1, 8, 4, 262_144]),
+            (maps::COUNTERS, [5, 8, 40, 262_144]),
+            (maps::DROPS, [5, 12, 8, 65_536]),
+            (maps::SETTINGS, [2, 4, 4, 1]),
+            (maps::UPLINK, [2, 4, 28, 1]),
+            (maps::GATEWAYS, [1, 8, 4, 65_536]),
+            (maps::PORTS, [1, 4, 40, 262_144]),
+            (maps::TAPS, [25, 4, 8, 65_536]),
+            (maps::ENDPOINTS, [1, 4, 80, 262_144]),
+            (maps::STATIONS, [9, 12, 16, 65_536]),
+            (maps::NEXT_HOPS, [9, 4, 24, 16_384]),
+        ],
+    );
+
+    #[test]
+    fn a_map_of_another_shape_is_another_layout() {
+        let object = Object::parse(EBPF_OBJECT).expect("an object");
+        let shapes = maps::ALL.map(|name| {
+            let Shape {
+                kind,
+                key,
+                value,
+                entries,
+            } = shape(&object, name).expect(name);
+            (name, [kind, key, value, entries])
+        });
+        assert_eq!(
+            (LAYOUT_VERSION, shapes),
+            LAYOUT,
+            "raise LAYOUT_VERSION, and note the new shapes here"
+        );
+    }
+}

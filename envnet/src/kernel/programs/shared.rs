@@ -1,0 +1,138 @@
+//! Telling envnet's filters and queueing disciplines from those of others, and what of others is in the way.
+
+use std::{fs, path::Path, path::PathBuf};
+
+use anyhow::{Context, Result};
+use aya::programs::TcAttachType;
+
+use super::{
+    Hook, attach, bpffs, pinned_program,
+    site::{ROLES, Role, Site},
+};
+use crate::{
+    kernel::netlink::{Filter, Link, Netlink},
+    names::{self, Instance},
+};
+
+/// Something of somebody else's on a link that envnet's programs cannot be beside.
+#[derive(Debug, thiserror::Error)]
+pub enum Obstacle {
+    /// A filter where envnet's would be.
+    #[error(
+        "{0} has a tc filter of priority {priority} that is not envnet's; give it another priority, or use \
+         uplink.accelerate = \"off\"",
+        priority = attach::SHARED_PRIORITY
+    )]
+    Filter(String),
+    /// A queueing discipline for filters on the way in only.
+    #[error(
+        "{0} has an ingress qdisc, which takes no filters on the way out; replace it by clsact (`tc qdisc del dev {0} \
+         ingress`, `tc qdisc add dev {0} clsact`), or use uplink.accelerate = \"off\""
+    )]
+    IngressQdisc(String),
+    /// A program in the driver, which takes only one.
+    #[error("{0} has an XDP program that is not envnet's; use uplink.accelerate = \"tc\", or remove it")]
+    Driver(String),
+}
+
+/// Looks for what is in the way of a site's programs on a link that is not envnet's own.
+pub async fn find_obstacle(
+    netlink: &Netlink,
+    instance: &Instance,
+    site: Site,
+    link: &Link,
+    hook: Hook,
+) -> Result<Option<Obstacle>> {
+    let name = link.name.clone();
+    if site == Site::UplinkDriver {
+        let directory = bpffs::directory(instance).join("links");
+        let own = site
+            .roles()
+            .find_map(|role| pinned_program(&directory.join(role.pin(&name))));
+        let foreign = link.xdp.is_some() && link.xdp != own;
+        return Ok(foreign.then_some(Obstacle::Driver(name)));
+    }
+    if site.is_own() || hook == Hook::Tcx {
+        return Ok(None);
+    }
+    for direction in site.directions() {
+        let filters = netlink.filters(link.index, direction).await?;
+        let is_in_the_way = |filter: &Filter| filter.priority == priority(site) && !is_own(instance, site, filter);
+        if filters.iter().any(is_in_the_way) {
+            return Ok(Some(Obstacle::Filter(name)));
+        }
+    }
+    let outwards = site.directions().any(|direction| direction == TcAttachType::Egress);
+    if outwards && netlink.filter_qdisc(link.index).await?.as_deref() == Some("ingress") {
+        return Ok(Some(Obstacle::IngressQdisc(name)));
+    }
+    Ok(None)
+}
+
+/// Gives a link the clsact qdisc that filters are in. What was there before is somebody else's and stays when envnet goes.
+pub(super) async fn prepare_qdisc(
+    netlink: &Netlink,
+    directory: &Path,
+    site: Site,
+    (link, index): (&str, u32),
+) -> Result<()> {
+    if !site.is_own() && netlink.filter_qdisc(index).await?.is_none() {
+        let mark = qdisc_mark(directory, link, index);
+        fs::create_dir_all(&mark).with_context(|| format!("cannot create {}", mark.display()))?;
+    }
+    netlink.add_clsact(index).await
+}
+
+/// Removes the clsact filters of a site's programs from one link, which others may have filters on, too, and the qdisc if
+/// it was envnet that made it and nothing is left in it.
+pub async fn remove_filters(
+    netlink: &Netlink,
+    instance: &Instance,
+    site: Site,
+    (link, index): (&str, u32),
+) -> Result<()> {
+    let mark = qdisc_mark(&bpffs::directory(instance), link, index);
+    let made = mark.exists();
+    let (mut others, mut own) = (false, Vec::new());
+    for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
+        for filter in netlink.filters(index, direction).await? {
+            if is_own(instance, site, &filter) {
+                own.push((direction, filter));
+            } else {
+                others = true;
+            }
+        }
+    }
+    // On a link of envnet's own the qdisc stays as long as the link: a qdisc less costs the packets that the link is about to
+    // send.
+    if !others && made {
+        // Somebody may have been faster.
+        if netlink.filter_qdisc(index).await?.as_deref() == Some("clsact") {
+            netlink.delete_clsact(index).await?;
+        }
+    } else {
+        for (direction, filter) in own {
+            netlink.delete_filter(index, direction, &filter).await?;
+        }
+    }
+    if made {
+        fs::remove_dir(&mark).with_context(|| format!("cannot remove {}", mark.display()))?;
+    }
+    Ok(())
+}
+
+/// Whether a filter where a site's would be is the instance's.
+pub(super) fn is_own(instance: &Instance, site: Site, filter: &Filter) -> bool {
+    let is_named = |role: &Role| instance.filter_name(role.program) == filter.name;
+    filter.priority == priority(site) && ROLES.iter().any(is_named)
+}
+
+pub(super) fn priority(site: Site) -> u16 {
+    attach::priority(site.is_exclusive())
+}
+
+/// A qdisc carries no mark of its own, so that a directory beside the pins says that envnet made it.
+pub(super) fn qdisc_mark(directory: &Path, link: &str, index: u32) -> PathBuf {
+    let link = names::without_dots(link);
+    directory.join("links").join(format!("{link}-clsact-{index}"))
+}

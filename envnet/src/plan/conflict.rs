@@ -1,0 +1,119 @@
+//! Why a plan cannot be made.
+
+use ipnet::Ipv4Net;
+
+use super::fast;
+use crate::{config::Environments, desired::Wanted, observe::Observed};
+
+/// Why a plan cannot be made: something that is not envnet's is in the way, or a part of the environments cannot be
+/// changed without the others.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Conflict {
+    /// A link.
+    #[error("link {name} exists and is not envnet's; rename or remove it, or leave environment {environment} out")]
+    Link {
+        /// Its name.
+        name: String,
+        /// The environment that wants the name.
+        environment: u32,
+    },
+    /// An alternative name of a link.
+    #[error(
+        "link {link} has {name} as another name; take it away (`ip link property del dev {link} altname {name}`), or \
+         leave environment {environment} out"
+    )]
+    OtherName {
+        /// The link's own name.
+        link: String,
+        /// The name that is wanted.
+        name: String,
+        /// The environment that wants it.
+        environment: u32,
+    },
+    /// A network namespace.
+    #[error(
+        "network namespace {name} exists and is not envnet's; rename or remove it, or leave environment {environment} out"
+    )]
+    Namespace {
+        /// Its name.
+        name: String,
+        /// The environment that wants the name.
+        environment: u32,
+    },
+    /// Pinned maps that are not what the programs expect.
+    #[error(
+        "{0}; nothing was changed; `envnet detach` removes everything there is, then `envnet attach` makes it anew"
+    )]
+    Maps(String),
+    /// Other environments have another build's programs.
+    #[error(
+        "another build of envnet has attached {}; run `envnet attach` without --environments first, which puts this one's \
+         programs in the place of that one's",
+        .0.named()
+    )]
+    Build(Environments),
+    /// Other environments have another uplink.
+    #[error(
+        "the [uplink] settings, which all environments share, are not those that {} run with; run `envnet attach` without \
+         --environments",
+        .0.named()
+    )]
+    Uplink(Environments),
+    /// Another environment has the addresses.
+    #[error(
+        "environment {environment} is to have {subnet}, where environment {other} is; run `envnet attach` without \
+         --environments"
+    )]
+    Subnet {
+        /// The environment.
+        environment: u32,
+        /// What it is to have.
+        subnet: Ipv4Net,
+        /// Who has it.
+        other: u32,
+    },
+}
+
+/// Refuses maps that the programs would misread.
+pub(super) fn with_maps(observed: &Observed) -> Result<(), Conflict> {
+    observed
+        .unfit_map
+        .clone()
+        .map_or(Ok(()), |why| Err(Conflict::Maps(why)))
+}
+
+/// Refuses to change a part of the environments when it would change the `others`, too.
+pub(super) fn with_others(wanted: &Wanted, observed: &Observed, others: &[u32]) -> Result<(), Conflict> {
+    let all = || others.iter().copied().collect();
+    if !observed.programs_loaded || observed.has_other_layout() {
+        return Err(Conflict::Build(all()));
+    }
+    let in_use = observed
+        .fast
+        .ports
+        .values()
+        .any(|port| others.contains(&port.environment.number));
+    let uplink = wanted.uplink.as_ref();
+    let differs = uplink.is_some_and(|uplink| observed.fast.uplink.is_some_and(|present| present != uplink.entry));
+    if !fast::leave(uplink, observed).is_empty() || (in_use && differs) {
+        return Err(Conflict::Uplink(all()));
+    }
+    for environment in wanted.environments.values() {
+        let entry = environment.entry;
+        let mut present = observed
+            .environments
+            .values()
+            .filter(|present| others.contains(&present.number));
+        if let Some(other) =
+            present.find(|present| present.is_external(entry.external) || entry.is_external(present.external))
+            && let Ok(subnet) = Ipv4Net::with_netmask(entry.external.into(), entry.mask.into())
+        {
+            return Err(Conflict::Subnet {
+                environment: entry.number,
+                subnet,
+                other: other.number,
+            });
+        }
+    }
+    Ok(())
+}
