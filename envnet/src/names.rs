@@ -103,6 +103,12 @@ pub fn without_dots(name: &str) -> String {
     name.replace('%', "%25").replace('.', "%2e")
 }
 
+/// A name from what [`without_dots`] has made of it.
+#[must_use]
+pub fn with_dots(name: &str) -> String {
+    name.replace("%2e", ".").replace("%25", "%")
+}
+
 /// The environment's bridge, in the host's namespace.
 #[must_use]
 pub fn bridge(environment: u32) -> String {
@@ -230,5 +236,8 @@ mod tests {
     #[test]
     fn paths_have_no_dots() {
         assert_eq!(Instance::Named("a.b%".into()).path_component(), "netns-a%2eb%25");
+        for name in ["a.b%", "%2e", "eth0.5"] {
+            assert_eq!(with_dots(&without_dots(name)), name);
+        }
     }
 }

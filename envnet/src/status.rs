@@ -36,6 +36,10 @@ pub struct Status {
     pub environments: Vec<EnvironmentStatus>,
     /// Environments of the configuration, when it is at hand, of which nothing is there.
     pub not_attached: Vec<u32>,
+    /// Environments that are there but not in the configuration, when it is at hand.
+    pub not_in_file: Vec<u32>,
+    /// What the programs write to the log: 0 nothing, 1 drops, 2 translations, too.
+    pub logging: u32,
     /// What is there of another build of envnet.
     pub other_build: Option<OtherBuild>,
     /// Which pinned map this build's programs cannot use, and why.
@@ -72,7 +76,7 @@ pub struct EnvironmentStatus {
     /// Name of the bridge.
     pub bridge: String,
     /// Whether everything is there, as the configuration says if it is at hand, with this build's programs on it; if not,
-    /// `envnet attach` repairs it.
+    /// `envnet attach` mends it.
     pub intact: bool,
     /// Ports of the bridge that somebody has plugged in since the last `attach`, which makes the fast path know them.
     pub new_ports: Vec<String>,
@@ -206,10 +210,17 @@ impl Status {
         let present = inventory.environments();
         let mut not_attached = config.map_or_else(Vec::new, |config| config.environments.clone());
         not_attached.retain(|number| !present.contains(number));
+        let in_file = config.map(|config| &config.environments);
+        let not_in_file = present.into_iter();
+        let not_in_file = not_in_file.filter(|number| in_file.is_some_and(|file| !file.contains(number)));
+        let settings = tables.map(|tables| tables.settings.get(&0, 0)).transpose();
+        let settings = settings.context("cannot read the settings")?.unwrap_or_default();
         Ok(Self {
             uplink: tables.map(|_| uplink),
             environments,
             not_attached,
+            not_in_file: not_in_file.collect(),
+            logging: settings.log,
             other_build: observed.other_builds.as_ref().map(|builds| OtherBuild {
                 layouts: builds.layouts.iter().copied().collect(),
             }),
@@ -369,13 +380,10 @@ impl fmt::Display for Status {
             let number = environment.environment;
             write!(
                 f,
-                "\nenvironment {number} is not as it should be: see `envnet plan`; `envnet attach` repairs it"
+                "\nenvironment {number} is not what the file says, or damaged: see `envnet plan`; `envnet attach` mends it"
             )?;
         }
-        if !self.not_attached.is_empty() {
-            let missing: Environments = self.not_attached.iter().copied().collect();
-            write!(f, "\nnot attached: {}", missing.named())?;
-        }
+        self.write_notes(f)?;
         self.write_foreign(f)?;
         if !self.drops.is_empty() {
             writeln!(f, "\n")?;
@@ -399,6 +407,34 @@ impl fmt::Display for Status {
 }
 
 impl Status {
+    /// What else there is to say about the whole.
+    fn write_notes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.not_attached.is_empty() {
+            let missing: Environments = self.not_attached.iter().copied().collect();
+            write!(f, "\nnot attached: {}", missing.named())?;
+        }
+        if !self.not_in_file.is_empty() {
+            let surplus: Environments = self.not_in_file.iter().copied().collect();
+            write!(
+                f,
+                "\nnot in the file: {}; `envnet attach` removes what is not",
+                surplus.named()
+            )?;
+        }
+        if self.logging > 0 {
+            let slow = if self.logging > 1 {
+                ", and all packets take the slow path"
+            } else {
+                ""
+            };
+            write!(
+                f,
+                "\nthe programs write to the log{slow}; if nobody reads it, `envnet status --log` and Ctrl-C ends that"
+            )?;
+        }
+        Ok(())
+    }
+
     /// What is there that another build has to do with.
     fn write_foreign(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(why) = &self.unfit_map {

@@ -1,9 +1,12 @@
 //! A fault at every step: `envnet` is killed there, or told that the step failed. The next `attach` makes everything right,
 //! the next `detach` leaves the host as it was.
 
-use std::time::Duration;
+use std::{
+    cell::RefCell,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use envnet_lab::{
     Lab, Options,
     fixture::{attached, converged, detached_with, restored},
@@ -147,7 +150,9 @@ fn each_change(fault: Fault) -> Result<()> {
                 lab.write_configuration(&configuration())
             };
             let pings = Pings::start(lab.outside(), dc.external(1), Duration::from_millis(10))?;
+            let ends = RefCell::new(Vec::new());
             sweep.run(fault, prepare, |case| {
+                ends.borrow_mut().push((Instant::now(), case.to_string()));
                 if fault == Fault::Fail && case.ended()? == Ended::TakenBack {
                     lab.write_configuration(&old)?;
                     case.ensure_unchanging()?;
@@ -161,7 +166,15 @@ fn each_change(fault: Fault) -> Result<()> {
             })?;
             let course = pings.end()?;
             let (lost, sent) = (course.lost(), course.sent.len());
-            ensure!(lost == 0, "{what}: the guest missed {lost} of {sent} packets");
+            let gaps = course.answered.windows(2).map(|pair| (pair[1] - pair[0], pair[1]));
+            let (longest, end) = gaps.max().context("no answer at all")?;
+            let ends = ends.into_inner();
+            let about = ends.iter().find(|(moment, _)| *moment >= end).or(ends.last());
+            ensure!(
+                lost == 0,
+                "{what}: the guest missed {lost} of {sent} packets; the longest time without an answer was {longest:?}, about\n{}",
+                about.map_or("", |(_, case)| case)
+            );
         }
         Ok(())
     })

@@ -11,6 +11,7 @@ mod flood;
 mod live;
 mod ownership;
 mod partial;
+mod renamed;
 mod service;
 mod soak;
 mod sweep;

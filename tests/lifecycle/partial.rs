@@ -141,6 +141,7 @@ fn a_part_that_concerns_the_others_is_refused() -> Result<()> {
         for other in [
             text.replace("gateway = \"172.16.0.1\"", ""),
             plan::accelerated(&text, "off"),
+            plan::accelerated(&text, "xdp"),
         ] {
             lab.write_configuration(&other)?;
             let refused = lab.envnet().run("attach --environments 2")?;
@@ -151,6 +152,27 @@ fn a_part_that_concerns_the_others_is_refused() -> Result<()> {
         }
         lab.write_configuration(&text)?;
         ensure!(lab.envnet().changes("attach")? == 0, "something was changed");
+        Ok(())
+    })
+}
+
+#[test]
+fn the_uplink_is_let_go_of_with_the_last_environment_on_the_fast_path() -> Result<()> {
+    detached_with(Options::default(), |lab| {
+        let fast = plan::configuration(2, Mode::Macvlan);
+        let slow = plan::accelerated(&fast, "off");
+        let envnet = lab.envnet();
+        lab.write_configuration(&slow)?;
+        envnet.changes("attach --environments 2")?;
+        lab.write_configuration(&fast)?;
+        envnet.changes("attach --environments 1")?;
+        envnet.changes("detach --environments 1")?;
+        lab.write_configuration(&slow)?;
+        ensure!(
+            envnet.changes("attach --environments 2")? == 0,
+            "the uplink still has its programs: {}",
+            envnet.succeed("plan --environments 2")?
+        );
         Ok(())
     })
 }

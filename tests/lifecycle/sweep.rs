@@ -3,7 +3,7 @@
 //! A test takes as many of the steps as it has time for, others every day. `ENVNET_LAB_EVERY=1` takes all.
 
 use std::{
-    env,
+    env, fmt,
     io::{self, Write as _},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use envnet_lab::{
     Lab,
+    envnet::Outcome,
     faults::{self, Course, Effect, Kind},
     interrupt,
 };
@@ -111,13 +112,8 @@ impl Sweep<'_> {
                 number: number + day()?,
             };
             if let Err(error) = test(&case) {
-                let outcome = &course.outcome;
                 failures.push(format!(
-                    "{what}, {effect:?} at step {step} of {steps}, ended with {:?}: {}{}\n{}\n{error:#}",
-                    outcome.status,
-                    outcome.stdout,
-                    outcome.stderr,
-                    course.log()
+                    "{what}, {effect:?} at step {step} of {steps}, {case}\n{error:#}"
                 ));
                 ensure!(failures.len() < MOST_FAILURES, "{}", failures.join("\n\n"));
                 lab.detach()?;
@@ -142,6 +138,13 @@ impl Sweep<'_> {
 fn day() -> Result<usize> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
     Ok(usize::try_from(now.as_secs() / (24 * 60 * 60))?)
+}
+
+impl fmt::Display for Case<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Outcome { status, stdout, stderr } = &self.course.outcome;
+        write!(f, "ended with {status:?}: {stdout}{stderr}\n{}", self.course.log())
+    }
 }
 
 impl Case<'_> {

@@ -17,6 +17,7 @@ mod isolation;
 mod jumbo;
 mod laboratory;
 mod learning;
+mod log;
 mod neighbours;
 mod note;
 mod offloads;

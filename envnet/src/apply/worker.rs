@@ -193,7 +193,7 @@ impl<'a> Worker<'a> {
         match hook {
             Hook::Clsact if site == Site::UplinkDriver => Ok(()),
             Hook::Clsact => programs::unpin_links(self.instance, site, name),
-            Hook::Tcx => programs::remove_filters(&netlink, self.instance, site, (name, index)).await,
+            Hook::Tcx => programs::remove_filters(&netlink, self.instance, site, index).await,
         }
     }
 
@@ -210,7 +210,7 @@ impl<'a> Worker<'a> {
         }
         programs::unpin_links(instance, site, name)?;
         match index {
-            Some(index) => programs::remove_filters(self.host_netlink()?, instance, site, (name, index)).await,
+            Some(index) => programs::remove_filters(self.host_netlink()?, instance, site, index).await,
             None => Ok(()),
         }
     }

@@ -45,7 +45,11 @@ pub(super) async fn run(cli: &Cli, part: &Part) -> Result<()> {
             "{} attached already: no change",
             count(wanted.environments.len(), "environment")
         ),
-        number => println!("{}; `envnet attach` applies them", count(number, "change")),
+        number => {
+            let part = part.environments.as_ref();
+            let part = part.map_or_else(String::new, |part| format!(" --environments \"{part}\""));
+            println!("{}; `envnet attach{part}` applies them", count(number, "change"));
+        }
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::{
     config::Config,
     desired::{self, Wanted},
     host,
-    kernel::{netlink::Netlink, netns::Netns, programs::Hook},
+    kernel::{bpffs, netlink::Netlink, netns::Netns, programs::Hook},
     names::Instance,
     observe::{self, Observed},
 };
@@ -30,7 +30,21 @@ impl Session {
         check_mounts()?;
         let (instance, host) = match &cli.netns {
             None => (Instance::Host, Netns::current()?),
-            Some(name) => (Instance::Named(name.clone()), Netns::open(name)?),
+            Some(name) => {
+                let instance = Instance::Named(name.clone());
+                let host = Netns::open(name);
+                let host = if host.is_err() && bpffs::directory(&instance).exists() {
+                    host.with_context(|| {
+                        format!(
+                            "what was attached in {name} is left; `ip netns add {name}`, then `envnet --netns {name} detach` \
+                             removes it"
+                        )
+                    })?
+                } else {
+                    host?
+                };
+                (instance, host)
+            }
         };
         Ok(Self {
             instance,

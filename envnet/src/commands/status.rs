@@ -57,13 +57,16 @@ pub(super) async fn run(cli: &Cli, options: &cli::Status) -> Result<()> {
 async fn follow_log(session: &Session, translations: bool) -> Result<()> {
     let programs = Programs::open(&session.instance)?.context("nothing is attached by this build of envnet")?;
     let mut tables = Tables::open(&session.instance)?.context("nothing is attached")?;
-    let source = programs.log_source().context("no programs are loaded")?;
-    let logger = EbpfLogger::init_from_id(source).context("cannot open the programs' log")?;
+    let logger = programs
+        .numbers()
+        .find_map(|number| EbpfLogger::init_from_id(number).ok());
+    let logger = logger.context("cannot open the programs' log")?;
     // SAFETY: the logger owns its ring buffer's descriptor and keeps it open and unchanged until it is dropped.
     let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }?;
     // What was logged before anybody asked.
     logger.get_mut().flush();
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
     let interrupt = tokio::signal::ctrl_c();
     tokio::pin!(interrupt);
     tables.settings.set(
@@ -76,6 +79,7 @@ async fn follow_log(session: &Session, translations: bool) -> Result<()> {
     let result = loop {
         tokio::select! {
             _ = terminate.recv() => break Ok(()),
+            _ = hangup.recv() => break Ok(()),
             interrupted = &mut interrupt => break interrupted.context("cannot wait for Ctrl-C"),
             ready = logger.readable_mut() => {
                 let mut ready = ready?;

@@ -56,7 +56,9 @@ impl FromStr for Environments {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("`{text}` is not a set of environments; write \"1-3\", \"1-3, 7\" or [1, 2, 7]");
         let mut set = Self(BTreeSet::new());
-        for part in text.split(',') {
+        // As a list is written in the file.
+        let inside = text.trim().strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+        for part in inside.unwrap_or(text).split(',') {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
             let number = |text: &str| text.trim().parse::<i64>().map_err(|_| wrong());
             set.insert(number(first)?, number(last)?)?;

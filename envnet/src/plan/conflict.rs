@@ -1,9 +1,15 @@
 //! Why a plan cannot be made.
 
+use envnet_common::maps;
 use ipnet::Ipv4Net;
 
 use super::fast;
-use crate::{config::Environments, desired::Wanted, observe::Observed};
+use crate::{
+    config::Environments,
+    desired::{Uplink, Wanted},
+    kernel::programs::{Attached, Site},
+    observe::Observed,
+};
 
 /// Why a plan cannot be made: something that is not envnet's is in the way, or a part of the environments cannot be
 /// changed without the others.
@@ -54,8 +60,8 @@ pub enum Conflict {
     Build(Environments),
     /// Other environments have another uplink.
     #[error(
-        "the [uplink] settings, which all environments share, are not those that {} run with; run `envnet attach` without \
-         --environments",
+        "the uplink, which all environments share, is not as {} had it so far (its [uplink] settings, its MTU, or the \
+         interface itself); run `envnet attach` without --environments",
         .0.named()
     )]
     Uplink(Environments),
@@ -94,8 +100,7 @@ pub(super) fn with_others(wanted: &Wanted, observed: &Observed, others: &[u32]) 
         .values()
         .any(|port| others.contains(&port.environment.number));
     let uplink = wanted.uplink.as_ref();
-    let differs = uplink.is_some_and(|uplink| observed.fast.uplink.is_some_and(|present| present != uplink.entry));
-    if !fast::leave(uplink, observed).is_empty() || (in_use && differs) {
+    if in_use && (!fast::leave(uplink, observed).is_empty() || uplink.is_some_and(|uplink| differs(uplink, observed))) {
         return Err(Conflict::Uplink(all()));
     }
     for environment in wanted.environments.values() {
@@ -116,4 +121,24 @@ pub(super) fn with_others(wanted: &Wanted, observed: &Observed, others: &[u32]) 
         }
     }
     Ok(())
+}
+
+/// Whether an uplink is another one than before, or has a program of another kind. Not so when only its Ethernet address has
+/// changed, which that of a bridge without any other port does with its first one from envnet.
+fn differs(uplink: &Uplink, observed: &Observed) -> bool {
+    let entry = |present| maps::Uplink {
+        mac: uplink.entry.mac,
+        ..present
+    };
+    let attached = |site| {
+        let attached = observed.attached.get(&(site, uplink.interface.clone()));
+        attached.is_some_and(|attached| *attached != Attached::Nothing)
+    };
+    let driver = Site::UplinkDriver;
+    let is_new = uplink.sites.contains(&driver) && !attached(driver) && attached(Site::Uplink);
+    is_new
+        || observed
+            .fast
+            .uplink
+            .is_some_and(|present| entry(present) != uplink.entry)
 }

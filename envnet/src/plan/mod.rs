@@ -85,6 +85,12 @@ pub fn attach(
     Ok(changes)
 }
 
+/// The environments of which anything at all is there.
+#[must_use]
+pub fn present(observed: &Observed, instance: &Instance) -> BTreeSet<u32> {
+    Inventory::new(observed, instance).environments()
+}
+
 /// The environments that are not what they should be, when these are the changes that `attach` would make. That somebody
 /// has plugged a port into a bridge, or taken it away, is no damage.
 #[must_use]

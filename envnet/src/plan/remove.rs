@@ -46,7 +46,16 @@ pub fn detach_part(observed: &Observed, instance: &Instance, part: &Environments
     if observed.has_other_layout() {
         return Err(Conflict::Build(others.into_iter().collect()));
     }
-    let mut changes = environments(&numbers, &inventory);
+    let mut ports = observed.fast.ports.values();
+    let in_use = ports.any(|port| others.contains(&port.environment.number));
+    // The others may have no fast path.
+    let leave = if in_use {
+        Vec::new()
+    } else {
+        fast::leave(None, observed)
+    };
+    let mut changes = fast::shared(leave);
+    changes.extend(environments(&numbers, &inventory));
     changes.extend(from_maps(&numbers, observed));
     Ok(changes)
 }

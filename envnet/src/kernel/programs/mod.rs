@@ -30,6 +30,7 @@ use envnet_common::{
     Address, DropReason,
     maps::{self, DropKey},
 };
+use nix::net::if_::if_nametoindex;
 
 use self::site::{ROLES, Role};
 pub use self::{
@@ -44,7 +45,10 @@ use super::{
     pins,
     tables::{self, Tables},
 };
-use crate::{EBPF_OBJECT, names::Instance};
+use crate::{
+    EBPF_OBJECT,
+    names::{self, Instance},
+};
 
 /// How programs are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -260,7 +264,7 @@ impl Programs {
         (mut filters, mut others): (Vec<u32>, Vec<u32>),
     ) -> Attached {
         let mut current = true;
-        let mut absent = filters.is_empty() && !shared::qdisc_mark(&self.directory, link, index).exists();
+        let mut absent = filters.is_empty() && !shared::qdisc_mark(&self.directory, index).exists();
         for role in site.roles() {
             let Some(direction) = role.direction else { continue };
             let own = self.classifiers.get(role.program).map(|own| own.id);
@@ -305,10 +309,12 @@ impl Programs {
         hook: Hook,
     ) -> Result<()> {
         if hook == Hook::Clsact && site.directions().next().is_some() {
-            shared::prepare_qdisc(netlink, &self.directory, site, (link, index)).await?;
+            shared::prepare_qdisc(netlink, &self.directory, site, index).await?;
         }
         for role in site.roles() {
             let pin = self.link_pin(role, link);
+            let own = self.number_of(role);
+            netns.run(|| adopt(role, own, &pin))??;
             let attached = if let Some(direction) = role.direction {
                 let own = &mut self.classifiers.get_mut(role.program).context("not loaded")?.program;
                 match hook {
@@ -330,6 +336,11 @@ impl Programs {
         Ok(())
     }
 
+    fn number_of(&self, role: &Role) -> Option<u32> {
+        let classifier = self.classifiers.get(role.program).map(|own| own.id);
+        classifier.or_else(|| self.xdp.get(role.program).map(|own| own.id))
+    }
+
     /// Whether a site's programs have pinned links on a link.
     #[must_use]
     pub fn is_pinned(&self, site: Site, link: &str) -> bool {
@@ -340,10 +351,9 @@ impl Programs {
         self.directory.join("links").join(role.pin(link))
     }
 
-    /// Number of a program by which the log of all of them is found.
-    #[must_use]
-    pub fn log_source(&self) -> Option<u32> {
-        self.classifiers.values().next().map(|own| own.id)
+    /// Numbers of the programs. They share a log, which is found by any that ever says something.
+    pub fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.classifiers.values().map(|own| own.id)
     }
 }
 
@@ -356,6 +366,26 @@ pub fn unpin_links(instance: &Instance, site: Site, link: &str) -> Result<()> {
                 return Err(error).with_context(|| format!("cannot remove {}", pin.display()));
             }
             _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Pins are called after their interfaces. That of a program on an interface that was renamed since is given the new name,
+/// because the kernel would not take the same program twice; whether it is that interface's, attaching finds out. To be
+/// called in the interface's namespace.
+fn adopt(role: &Role, program: Option<u32>, pin: &Path) -> Result<()> {
+    let Some(directory) = pin.parent().filter(|directory| directory.exists() && !pin.exists()) else {
+        return Ok(());
+    };
+    for other in fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))? {
+        let other = other?;
+        let name = other.file_name().to_string_lossy().into_owned();
+        let link = name.strip_suffix(&role.pin("")).map(names::with_dots);
+        let from = other.path();
+        if link.is_some_and(|link| if_nametoindex(link.as_str()).is_err()) && pinned_program(&from) == program {
+            fs::rename(&from, pin).with_context(|| format!("cannot rename {} to {}", from.display(), pin.display()))?;
+            return Ok(());
         }
     }
     Ok(())

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     kernel::netlink::{Filter, Link, Netlink},
-    names::{self, Instance},
+    names::Instance,
 };
 
 /// Something of somebody else's on a link that envnet's programs cannot be beside.
@@ -46,10 +46,14 @@ pub async fn find_obstacle(
     let name = link.name.clone();
     if site == Site::UplinkDriver {
         let directory = bpffs::directory(instance).join("links");
-        let own = site
-            .roles()
-            .find_map(|role| pinned_program(&directory.join(role.pin(&name))));
-        let foreign = link.xdp.is_some() && link.xdp != own;
+        // Under whatever name the link had when it was pinned.
+        let pins = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
+        let mut pins = pins.filter(|pin| {
+            let mut roles = site.roles();
+            roles.any(|role| pin.file_name().to_string_lossy().ends_with(&role.pin("")))
+        });
+        let mut is_own = |program| pins.any(|pin| pinned_program(&pin.path()) == Some(program));
+        let foreign = link.xdp.is_some_and(|program| !is_own(program));
         return Ok(foreign.then_some(Obstacle::Driver(name)));
     }
     if site.is_own() || hook == Hook::Tcx {
@@ -70,14 +74,9 @@ pub async fn find_obstacle(
 }
 
 /// Gives a link the clsact qdisc that filters are in. What was there before is somebody else's and stays when envnet goes.
-pub(super) async fn prepare_qdisc(
-    netlink: &Netlink,
-    directory: &Path,
-    site: Site,
-    (link, index): (&str, u32),
-) -> Result<()> {
+pub(super) async fn prepare_qdisc(netlink: &Netlink, directory: &Path, site: Site, index: u32) -> Result<()> {
     if !site.is_own() && netlink.filter_qdisc(index).await?.is_none() {
-        let mark = qdisc_mark(directory, link, index);
+        let mark = qdisc_mark(directory, index);
         fs::create_dir_all(&mark).with_context(|| format!("cannot create {}", mark.display()))?;
     }
     netlink.add_clsact(index).await
@@ -85,13 +84,8 @@ pub(super) async fn prepare_qdisc(
 
 /// Removes the clsact filters of a site's programs from one link, which others may have filters on, too, and the qdisc if
 /// it was envnet that made it and nothing is left in it.
-pub async fn remove_filters(
-    netlink: &Netlink,
-    instance: &Instance,
-    site: Site,
-    (link, index): (&str, u32),
-) -> Result<()> {
-    let mark = qdisc_mark(&bpffs::directory(instance), link, index);
+pub async fn remove_filters(netlink: &Netlink, instance: &Instance, site: Site, index: u32) -> Result<()> {
+    let mark = qdisc_mark(&bpffs::directory(instance), index);
     let made = mark.exists();
     let (mut others, mut own) = (false, Vec::new());
     for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
@@ -131,8 +125,8 @@ pub(super) fn priority(site: Site) -> u16 {
     attach::priority(site.is_exclusive())
 }
 
-/// A qdisc carries no mark of its own, so that a directory beside the pins says that envnet made it.
-pub(super) fn qdisc_mark(directory: &Path, link: &str, index: u32) -> PathBuf {
-    let link = names::without_dots(link);
-    directory.join("links").join(format!("{link}-clsact-{index}"))
+/// A qdisc carries no mark of its own, so that a directory beside the pins says that envnet made that of the link with this
+/// index.
+pub(super) fn qdisc_mark(directory: &Path, index: u32) -> PathBuf {
+    directory.join("links").join(format!("clsact-{index}"))
 }
