@@ -313,8 +313,11 @@ impl Programs {
         }
         for role in site.roles() {
             let pin = self.link_pin(role, link);
-            let own = self.number_of(role);
-            netns.run(|| adopt(role, own, &pin))??;
+            // In another namespace, a name that is not there says nothing.
+            if !site.is_own() {
+                let own = self.number_of(role);
+                netns.run(|| adopt(role, own, &pin))??;
+            }
             let attached = if let Some(direction) = role.direction {
                 let own = &mut self.classifiers.get_mut(role.program).context("not loaded")?.program;
                 match hook {
