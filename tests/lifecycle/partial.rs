@@ -80,12 +80,16 @@ fn a_part_is_attached_and_detached_alone() -> Result<()> {
         let guest = lab.guest(2, dc)?;
         ensure!(lab.ping(dc.external(2))?.is_some(), "no answer from environment 2");
 
+        // The kernel's link watch takes up to a second to say that a link is up.
+        interrupt::sleep(Duration::from_millis(1500))?;
         let before = snapshot::of_host(lab)?;
         ensure!(envnet.changes("attach --environments 1,3")? > 0, "nothing was attached");
         let now = snapshot::of_host(lab)?;
+        let [before, now] = [&before, &now].map(|snapshot| of_environment(snapshot, 2).join("\n"));
         ensure!(
-            of_environment(&before, 2) == of_environment(&now, 2),
-            "environment 2 was changed"
+            before == now,
+            "environment 2 was changed:\n{}",
+            snapshot::difference(&before, &now)
         );
         ensure!(envnet.changes("attach")? == 0, "the parts are not the whole");
 
