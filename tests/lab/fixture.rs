@@ -10,7 +10,9 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use crate::{
-    Lab, Options, interrupt,
+    Lab, Options,
+    envnet::Outcome,
+    interrupt,
     plan::{GATEWAY, ROLES},
     snapshot,
 };
@@ -101,13 +103,7 @@ pub fn detached(test: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
 /// Like [`detached`], in a laboratory of another kind.
 pub fn detached_with(options: Options, test: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
     let lab = Lab::new(options)?;
-    // The kernel's link watch takes up to a second to say that a link is up.
-    interrupt::wait_for("the uplink", PATIENCE, || {
-        let links = lab.host().ip("-brief link show up")?;
-        let state = |link: &str| link.split_ascii_whitespace().nth(1).map(str::to_owned);
-        let mut states = links.lines().filter(|link| !link.starts_with("lo ")).map(state);
-        Ok(states.all(|state| state.as_deref() == Some("UP")).then_some(()))
-    })?;
+    wait_for_uplink(&lab)?;
     let host = snapshot::of_host(&lab)?;
     let sysctls = snapshot::sysctls(lab.host())?;
     test(&lab)?;
@@ -117,6 +113,17 @@ pub fn detached_with(options: Options, test: impl FnOnce(&Lab) -> Result<()>) ->
     ensure!(changed.is_empty(), "envnet changed the host's {changed:?}");
     lab.detach()?;
     restored(&lab, &host)
+}
+
+/// Waits until all links of the host are up.
+pub fn wait_for_uplink(lab: &Lab) -> Result<()> {
+    // The kernel's link watch takes up to a second to say that a link is up.
+    interrupt::wait_for("the uplink", PATIENCE, || {
+        let links = lab.host().ip("-brief link show up")?;
+        let state = |link: &str| link.split_ascii_whitespace().nth(1).map(str::to_owned);
+        let mut states = links.lines().filter(|link| !link.starts_with("lo ")).map(state);
+        Ok(states.all(|state| state.as_deref() == Some("UP")).then_some(()))
+    })
 }
 
 /// Fails unless the host is what it was, given a snapshot, and nothing is left of the BPF filesystem that nobody uses.
@@ -157,5 +164,27 @@ pub fn converged(lab: &Lab) -> Result<()> {
     ensure!(lab.ping(dc.external(1))?.is_some(), "no answer to the outside");
     ensure!(guest.ping(member.internal())?.is_some(), "no answer from the sibling");
     ensure!(guest.ping(GATEWAY)?.is_some(), "no answer from the outside");
+    Ok(())
+}
+
+/// Fails unless the run ended with this status and one line that holds all the words, and the host is as it was.
+pub fn refused(lab: &Lab, status: i32, words: &[&str], attempt: impl FnOnce() -> Result<Outcome>) -> Result<()> {
+    let before = snapshot::of_host(lab)?;
+    let outcome = attempt()?;
+    ensure!(outcome.status == Some(status), "expected status {status}: {outcome:?}");
+    ensure!(
+        outcome.stderr.lines().count() == 1,
+        "expected one line: {}",
+        outcome.stderr
+    );
+    for word in words {
+        ensure!(outcome.stderr.contains(word), "`{word}` is not in: {}", outcome.stderr);
+    }
+    let after = snapshot::of_host(lab)?;
+    ensure!(
+        before == after,
+        "the host was changed:\n{}",
+        snapshot::difference(&before, &after)
+    );
     Ok(())
 }

@@ -4,6 +4,7 @@
 
 pub mod cable;
 pub mod capture;
+pub mod counters;
 pub mod directory;
 pub mod envnet;
 pub mod faults;

@@ -13,7 +13,7 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
     Lab,
-    fixture::{attached, detached, detached_with},
+    fixture::{self, attached, detached, detached_with},
     namespace::Namespace,
     plan::{Mode, ROLES},
     process::output,
@@ -276,26 +276,12 @@ fn lived_with<T: PartialEq + std::fmt::Debug>(lab: &Lab, view: impl Fn() -> Resu
 
 /// Fails unless attach is refused with one line that holds the words, before the first change, and detach removes nothing.
 fn refused(lab: &Lab, words: &[&str]) -> Result<()> {
-    let before = snapshot::of_host(lab)?;
-    let outcome = lab.envnet().run("--verbose attach")?;
-    ensure!(outcome.status == Some(1), "attach: {outcome:?}");
-    // With --verbose, every change is a line.
-    ensure!(
-        outcome.stderr.lines().count() == 1,
-        "more than one line: {}",
-        outcome.stderr
-    );
-    for word in words {
-        ensure!(outcome.stderr.contains(word), "`{word}` is not in: {}", outcome.stderr);
-    }
-    lab.detach()?;
-    let after = snapshot::of_host(lab)?;
-    ensure!(
-        before == after,
-        "the host was changed:\n{}",
-        snapshot::difference(&before, &after)
-    );
-    Ok(())
+    fixture::refused(lab, 1, words, || {
+        // With --verbose, every change is a line.
+        let outcome = lab.envnet().run("--verbose attach")?;
+        lab.detach()?;
+        Ok(outcome)
+    })
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! What a guest sent and received is counted to the byte, the same whichever way its packets took.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
     Lab,
+    counters::counters,
     namespace::Namespace,
     ping::ping,
     plan::{self, GATEWAY, REMOTE, ROLES, ROUTER},
@@ -22,24 +23,6 @@ const SIZES: [(usize, u64, u64); 4] = [
     (4000, 3, 2 * (14 + 1500) + 14 + 20 + 4008 - 2 * 1480),
 ];
 
-/// Packets and bytes in, then out, by environment and internal address.
-type Counters = BTreeMap<(u8, Ipv4Addr), [u64; 4]>;
-
-fn counters(lab: &Lab) -> Result<Counters> {
-    let status = lab.status()?;
-    let mut counters = Counters::new();
-    for environment in status["environments"].as_array().context("no environments")? {
-        let number = environment["environment"].as_u64().context("no number")?;
-        for guest in environment["guests"].as_array().context("no guests")? {
-            let internal = guest["internal"].as_str().context("no address")?.parse()?;
-            let values = ["packets_in", "bytes_in", "packets_out", "bytes_out"];
-            let values = values.map(|name| guest[name].as_u64().unwrap_or(u64::MAX));
-            counters.insert((u8::try_from(number)?, internal), values);
-        }
-    }
-    Ok(counters)
-}
-
 /// Pings; every guest of `through`, named by environment and number, must have a request and an answer counted.
 struct Conversation<'a> {
     from: &'a Namespace,
@@ -50,7 +33,7 @@ struct Conversation<'a> {
 fn check(lab: &Lab, conversation: &Conversation<'_>) -> Result<()> {
     let Conversation { from, target, through } = conversation;
     for (length, frames, bytes) in SIZES {
-        let mut expected = counters(lab)?;
+        let mut expected = counters(&lab.status()?)?;
         for _ in 0..TIMES {
             let answer = ping(from, *target, length, PATIENCE)?;
             ensure!(answer.is_some(), "{}: no answer from {target}", from.name());
@@ -62,7 +45,7 @@ fn check(lab: &Lab, conversation: &Conversation<'_>) -> Result<()> {
                 *counter += TIMES * per_ping;
             }
         }
-        let seen = counters(lab)?;
+        let seen = counters(&lab.status()?)?;
         ensure!(
             seen == expected,
             "{TIMES} pings of {length} bytes from {} to {target}: expected {expected:?}, but counted {seen:?}",

@@ -29,4 +29,4 @@ mod shortcut;
 mod spoofing;
 mod within;
 
-use envnet_lab::{fixture, snapshot, traffic};
+use envnet_lab::{fixture, traffic};

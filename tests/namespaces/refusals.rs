@@ -2,15 +2,14 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use envnet_lab::{
-    Lab,
     envnet::{Envnet, Outcome},
     interrupt, plan,
     plan::Mode,
 };
 
-use crate::{fixture::detached, snapshot};
+use crate::fixture::{detached, refused};
 
 /// A mistake in the configuration: a line, what is written instead, and the key the error must name.
 const MISTAKES: [(&str, &str, &str); 16] = [
@@ -48,28 +47,6 @@ const MISTAKES: [(&str, &str, &str); 16] = [
     ),
 ];
 
-/// The run failed with this status and one line that holds all the words, and the host is as it was.
-fn check_refusal(lab: &Lab, status: i32, words: &[&str], attempt: impl FnOnce() -> Result<Outcome>) -> Result<()> {
-    let before = snapshot::of_host(lab)?;
-    let outcome = attempt()?;
-    ensure!(outcome.status == Some(status), "expected status {status}: {outcome:?}");
-    ensure!(
-        outcome.stderr.lines().count() == 1,
-        "expected one line: {}",
-        outcome.stderr
-    );
-    for word in words {
-        ensure!(outcome.stderr.contains(word), "`{word}` is not in: {}", outcome.stderr);
-    }
-    let after = snapshot::of_host(lab)?;
-    ensure!(
-        before == after,
-        "the host was changed:\n{}",
-        snapshot::difference(&before, &after)
-    );
-    Ok(())
-}
-
 #[test]
 fn mistakes_in_the_configuration_are_refused_with_line_and_key() -> Result<()> {
     detached(|lab| {
@@ -82,7 +59,7 @@ fn mistakes_in_the_configuration_are_refused_with_line_and_key() -> Result<()> {
                 + 1;
             lab.write_configuration(&right.replacen(line, mistake, 1))?;
             let place = format!("envnet.toml:{number}:");
-            check_refusal(lab, 2, &[&place, key], || lab.envnet().run("attach")).context(mistake)?;
+            refused(lab, 2, &[&place, key], || lab.envnet().run("attach")).context(mistake)?;
         }
         Ok(())
     })
@@ -92,7 +69,7 @@ fn mistakes_in_the_configuration_are_refused_with_line_and_key() -> Result<()> {
 fn a_missing_configuration_is_refused() -> Result<()> {
     detached(|lab| {
         fs::remove_file(lab.configuration())?;
-        check_refusal(lab, 2, &["envnet.toml"], || lab.envnet().run("attach"))
+        refused(lab, 2, &["envnet.toml"], || lab.envnet().run("attach"))
     })
 }
 
@@ -100,7 +77,7 @@ fn a_missing_configuration_is_refused() -> Result<()> {
 fn an_address_of_the_host_inside_an_environment_is_refused() -> Result<()> {
     detached(|lab| {
         lab.host().ip("address add 172.16.2.9/16 dev eth0")?;
-        check_refusal(lab, 1, &["172.16.2.9", "eth0", "environment 2"], || {
+        refused(lab, 1, &["172.16.2.9", "eth0", "environment 2"], || {
             lab.envnet().run("attach")
         })?;
         lab.host().ip("address flush dev eth0").map(drop)
@@ -113,20 +90,20 @@ fn an_uplink_that_cannot_be_used_is_refused() -> Result<()> {
         let attach = || lab.envnet().run("attach");
         let right = plan::configuration(2, Mode::Macvlan);
         lab.write_configuration(&right.replace("\"eth0\"", "\"eth7\""))?;
-        check_refusal(lab, 1, &["uplink.interface", "eth7"], attach).context("missing")?;
+        refused(lab, 1, &["uplink.interface", "eth7"], attach).context("missing")?;
         lab.write_configuration(&right)?;
         lab.host().ip("link set eth0 down")?;
-        check_refusal(lab, 1, &["uplink.interface", "eth0", "down"], attach).context("down")?;
+        refused(lab, 1, &["uplink.interface", "eth0", "down"], attach).context("down")?;
         lab.host().ip("link set eth0 up")?;
         interrupt::wait_for("eth0 up", Duration::from_secs(2), || {
             Ok(lab.host().ip("link show eth0")?.contains("state UP").then_some(()))
         })?;
         lab.write_configuration(&right.replace("\"macvlan\"", "\"bridge\""))?;
-        check_refusal(lab, 1, &["uplink.interface", "eth0", "not a bridge"], attach).context("not a bridge")?;
+        refused(lab, 1, &["uplink.interface", "eth0", "not a bridge"], attach).context("not a bridge")?;
         lab.write_configuration(&right)?;
         lab.host().ip("link add br0 type bridge")?;
         lab.host().ip("link set eth0 master br0")?;
-        check_refusal(lab, 1, &["uplink.interface", "eth0", "br0"], attach).context("port of a bridge")?;
+        refused(lab, 1, &["uplink.interface", "eth0", "br0"], attach).context("port of a bridge")?;
         lab.host().ip("link del br0").map(drop)
     })
 }
@@ -140,7 +117,7 @@ fn foreign_objects_with_wanted_names_are_left_alone() -> Result<()> {
             ("link add peer1-br2 type bridge", "peer1-br2"),
         ] {
             lab.host().ip(make)?;
-            check_refusal(lab, 1, &[name], || lab.envnet().run("attach")).context(make)?;
+            refused(lab, 1, &[name], || lab.envnet().run("attach")).context(make)?;
             lab.detach()?;
             lab.host()
                 .ip(&format!("link show {name}"))
@@ -149,7 +126,7 @@ fn foreign_objects_with_wanted_names_are_left_alone() -> Result<()> {
         }
         let name = format!("{}-ns2", lab.host().name());
         let _foreign = envnet_lab::namespace::Namespace::create(&name)?;
-        check_refusal(lab, 1, &[&name], || lab.envnet().run("attach"))?;
+        refused(lab, 1, &[&name], || lab.envnet().run("attach"))?;
         lab.detach()?;
         envnet_lab::namespace::Namespace::open(&name).map(drop)
     })
@@ -159,7 +136,7 @@ fn foreign_objects_with_wanted_names_are_left_alone() -> Result<()> {
 fn an_unknown_namespace_is_refused() -> Result<()> {
     detached(|lab| {
         let envnet = Envnet::find("no-such-namespace", &lab.configuration(), None)?;
-        check_refusal(lab, 1, &["no-such-namespace"], || envnet.run("attach"))
+        refused(lab, 1, &["no-such-namespace"], || envnet.run("attach"))
     })
 }
 
@@ -171,7 +148,7 @@ fn without_privileges_nothing_is_tried() -> Result<()> {
         let program = lab.directory().path().join("envnet");
         fs::copy(lab.envnet().program(), &program)?;
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
-        check_refusal(lab, 1, &["root"], || {
+        refused(lab, 1, &["root"], || {
             let mut command = envnet_lab::process::command(&program);
             command
                 .arg("--netns")

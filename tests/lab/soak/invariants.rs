@@ -17,7 +17,11 @@ use super::{
     traffic::Way,
     world::{Effect, World},
 };
-use crate::{interrupt::wait_for, plan, snapshot};
+use crate::{
+    counters::{Counters, counters},
+    interrupt::wait_for,
+    plan, snapshot,
+};
 
 /// How long the kernel may take to remove what was in a namespace, and programs.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -36,9 +40,6 @@ const NEVER: [&str; 9] = [
     "helper-failed",
     "icmp-redirect",
 ];
-
-/// Packets and bytes in, then out, by environment and internal address.
-type Counters = BTreeMap<(u8, Ipv4Addr), [u64; 4]>;
 
 /// What is remembered from step to step, and what the report says about it.
 #[derive(Debug, Default)]
@@ -210,20 +211,6 @@ fn check_status(status: &Value, wanted: &Wanted, intact: bool) -> Result<()> {
     let fast_path = &status["uplink"]["fast_path"];
     ensure!(fast_path == expected, "the fast path is {fast_path}, not {expected}");
     Ok(())
-}
-
-fn counters(status: &Value) -> Result<Counters> {
-    let mut counters = Counters::new();
-    for environment in status["environments"].as_array().context("no environments")? {
-        let number = environment["environment"].as_u64().context("no number")?;
-        for guest in environment["guests"].as_array().context("no guests")? {
-            let internal = guest["internal"].as_str().context("no address")?.parse()?;
-            let values = ["packets_in", "bytes_in", "packets_out", "bytes_out"];
-            let values = values.map(|name| guest[name].as_u64().unwrap_or(0));
-            counters.insert((u8::try_from(number)?, internal), values);
-        }
-    }
-    Ok(counters)
 }
 
 fn when_detached(world: &World) -> Result<()> {

@@ -18,7 +18,7 @@ use super::{
     traffic::{Traffic, Way},
 };
 use crate::{
-    Lab, Options,
+    Lab, Options, fixture,
     guest::Guest,
     interrupt, namespace,
     namespace::Namespace,
@@ -29,8 +29,6 @@ use crate::{
     traffic,
 };
 
-/// How long the uplink may take to come up.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// Data in each direction of a transfer.
 const TRANSFER: usize = 200_000;
 
@@ -408,13 +406,7 @@ pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// What the host looks like now that the uplink is up.
 fn before(lab: &Lab) -> Result<Before> {
-    // The kernel's link watch takes up to a second to say that a link is up.
-    interrupt::wait_for("the uplink", PATIENCE, || {
-        let links = lab.host().ip("-brief link show up")?;
-        let state = |link: &str| link.split_ascii_whitespace().nth(1).map(str::to_owned);
-        let mut states = links.lines().filter(|link| !link.starts_with("lo ")).map(state);
-        Ok(states.all(|state| state.as_deref() == Some("UP")).then_some(()))
-    })?;
+    fixture::wait_for_uplink(lab)?;
     Ok(Before {
         host: snapshot::of_host(lab)?,
         sysctls: snapshot::sysctls(lab.host())?,
