@@ -33,7 +33,8 @@ impl Address {
     #[must_use]
     #[inline(always)]
     pub const fn is_nobody(self) -> bool {
-        matches!(self.0[0], 0 | 127 | 224..)
+        // Not the first byte: where that is read, the compiler for BPF keeps the whole address in memory, byte by byte.
+        matches!(u32::from_be_bytes(self.0) >> 24, 0 | 127 | 224..)
     }
 }
 
@@ -62,11 +63,20 @@ impl fmt::Display for Address {
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
+    /// Its first byte.
+    #[must_use]
+    #[inline(always)]
+    pub fn first_byte(self) -> u8 {
+        // A word first, for the reason in `is_nobody`.
+        let [word, ..]: [u16; 3] = bytemuck::cast(self);
+        word.to_ne_bytes()[0]
+    }
+
     /// Whether this is a multicast address or the broadcast address.
     #[must_use]
     #[inline(always)]
-    pub const fn is_group(self) -> bool {
-        self.0[0] & 1 == 1
+    pub fn is_group(self) -> bool {
+        self.first_byte() & 1 == 1
     }
 
     /// Whether this is an address at all: all zero stands for "none" in maps.

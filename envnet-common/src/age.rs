@@ -7,14 +7,21 @@
 
 use bytemuck::{Pod, Zeroable};
 
-const MILLISECOND: u64 = 1_000_000;
+const MILLISECOND: i64 = 1_000_000;
 /// Every packet confirms, but only every so often is it written down: a shared cache line is dear.
-const CONFIRM_EVERY: u64 = 50 * MILLISECOND;
+const CONFIRM_EVERY: i64 = 50 * MILLISECOND;
 /// After this, a packet is sent to ask, every [`ASK_EVERY`].
-const DOUBTED_AFTER: u64 = 250 * MILLISECOND;
-const ASK_EVERY: u64 = 25 * MILLISECOND;
+const DOUBTED_AFTER: i64 = 250 * MILLISECOND;
+const ASK_EVERY: i64 = 25 * MILLISECOND;
 /// After this, nothing is believed any more.
-const FORGOTTEN_AFTER: u64 = 600 * MILLISECOND;
+const FORGOTTEN_AFTER: i64 = 600 * MILLISECOND;
+
+/// The time from `then` to `now`. Less than nothing when another CPU, whose clock is a tick ahead, has written it down.
+#[must_use]
+#[inline(always)]
+pub const fn elapsed(then: u64, now: u64) -> i64 {
+    now.wrapping_sub(then).cast_signed()
+}
 
 /// When something was last confirmed, and last asked about. Zero: never.
 #[repr(C)]
@@ -52,18 +59,17 @@ impl Age {
     #[must_use]
     #[inline(always)]
     pub const fn is_due(&self, now: u64) -> bool {
-        now.wrapping_sub(self.confirmed) >= CONFIRM_EVERY
+        elapsed(self.confirmed, now) >= CONFIRM_EVERY
     }
 
     /// What to do with an entry of this age. After [`Trust::Ask`], [`Age::asked`] is to be set to `now`.
     #[must_use]
     #[inline(always)]
     pub const fn trust(&self, now: u64) -> Trust {
-        // The clocks of two CPUs may differ by a tick: something from the future is new, not ancient.
-        let since = now.saturating_sub(self.confirmed);
+        let since = elapsed(self.confirmed, now);
         if self.confirmed == 0 || since >= FORGOTTEN_AFTER {
             Trust::Gone
-        } else if since >= DOUBTED_AFTER && now.saturating_sub(self.asked) >= ASK_EVERY {
+        } else if since >= DOUBTED_AFTER && elapsed(self.asked, now) >= ASK_EVERY {
             Trust::Ask
         } else {
             Trust::Good
@@ -75,27 +81,31 @@ impl Age {
 mod tests {
     use super::*;
 
+    const fn at(time: i64) -> u64 {
+        time.cast_unsigned()
+    }
+
     #[test]
     fn trust_wanes() {
         let age = Age::new(1);
         assert_eq!(age.trust(1), Trust::Good);
         assert_eq!(age.trust(0), Trust::Good, "another CPU's clock is behind");
-        assert_eq!(age.trust(DOUBTED_AFTER), Trust::Good);
-        assert_eq!(age.trust(DOUBTED_AFTER + 1), Trust::Ask);
+        assert_eq!(age.trust(at(DOUBTED_AFTER)), Trust::Good);
+        assert_eq!(age.trust(at(DOUBTED_AFTER + 1)), Trust::Ask);
         let asked = Age {
-            asked: DOUBTED_AFTER + 1,
+            asked: at(DOUBTED_AFTER + 1),
             ..age
         };
-        assert_eq!(asked.trust(DOUBTED_AFTER + ASK_EVERY), Trust::Good);
-        assert_eq!(asked.trust(DOUBTED_AFTER + ASK_EVERY + 1), Trust::Ask);
-        assert_eq!(asked.trust(FORGOTTEN_AFTER + 1), Trust::Gone);
+        assert_eq!(asked.trust(at(DOUBTED_AFTER + ASK_EVERY)), Trust::Good);
+        assert_eq!(asked.trust(at(DOUBTED_AFTER + ASK_EVERY + 1)), Trust::Ask);
+        assert_eq!(asked.trust(at(FORGOTTEN_AFTER + 1)), Trust::Gone);
         assert_eq!(Age::default().trust(1), Trust::Gone);
     }
 
     #[test]
     fn a_confirmation_is_written_now_and_then() {
-        let age = Age::new(MILLISECOND);
-        assert!(!age.is_due(MILLISECOND + 1));
-        assert!(age.is_due(MILLISECOND + CONFIRM_EVERY));
+        let age = Age::new(at(MILLISECOND));
+        assert!(!age.is_due(at(MILLISECOND + 1)));
+        assert!(age.is_due(at(MILLISECOND + CONFIRM_EVERY)));
     }
 }

@@ -3,8 +3,8 @@
 use bytemuck::Pod;
 
 use crate::{
-    Address, DropReason,
-    checksum::Checksum,
+    DropReason,
+    checksum::{Change, Checksum},
     parse::Read,
     translate::{L4Checksum, Rewrite, WordEdit},
 };
@@ -15,8 +15,8 @@ pub trait Write: Read {
     /// Replaces the bytes at `offset`.
     fn write<T: Pod>(&mut self, offset: usize, value: T) -> Option<()>;
 
-    /// Corrects a transport checksum for an address that changed in its pseudo header.
-    fn correct_pseudo_header(&mut self, checksum: L4Checksum, old: Address, new: Address) -> Option<()>;
+    /// Corrects a transport checksum for addresses that changed in its pseudo header.
+    fn correct_pseudo_header(&mut self, checksum: L4Checksum, change: Change) -> Option<()>;
 
     /// Corrects the checksum at `checksum` for a field that it covers.
     fn correct_covered(&mut self, checksum: usize, field: &WordEdit) -> Option<()>;
@@ -31,7 +31,7 @@ pub fn apply(packet: &mut (impl Write + ?Sized), rewrite: &Rewrite) -> Result<()
 #[inline(always)]
 fn steps(packet: &mut (impl Write + ?Sized), rewrite: &Rewrite) -> Option<()> {
     if let Some(checksum) = rewrite.l4_checksum {
-        packet.correct_pseudo_header(checksum, rewrite.old, rewrite.new)?;
+        packet.correct_pseudo_header(checksum, Change::address(rewrite.old, rewrite.new))?;
     }
     if let Some(embedded) = &rewrite.embedded {
         if let Some(field) = &embedded.l4_checksum {
@@ -51,13 +51,13 @@ impl Write for [u8] {
         Some(())
     }
 
-    fn correct_pseudo_header(&mut self, checksum: L4Checksum, old: Address, new: Address) -> Option<()> {
+    fn correct_pseudo_header(&mut self, checksum: L4Checksum, change: Change) -> Option<()> {
         let field = self.read(checksum.offset)?;
-        self.write(checksum.offset, checksum.corrected(field, old, new))
+        self.write(checksum.offset, checksum.corrected(field, change))
     }
 
     fn correct_covered(&mut self, checksum: usize, field: &WordEdit) -> Option<()> {
         let outer: Checksum = self.read(checksum)?;
-        self.write(checksum, outer.replace_word(field.old.0, field.new.0))
+        self.write(checksum, outer.corrected(Change::word(field.old.0, field.new.0)))
     }
 }

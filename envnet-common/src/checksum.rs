@@ -21,38 +21,65 @@ impl Checksum {
     /// The other way to write zero in one's complement; UDP sends it when the computed checksum is zero (RFC 768).
     pub const ZERO: Self = Self([0xff; 2]);
 
-    /// Corrects for a 16-bit field that changed.
+    /// Corrects for a change.
     #[must_use]
-    #[inline(always)]
-    pub const fn replace_word(self, old: [u8; 2], new: [u8; 2]) -> Self {
-        self.corrected(!u16::from_ne_bytes(old) as u32 + u16::from_ne_bytes(new) as u32)
-    }
-
-    /// Corrects for an address that changed.
-    #[must_use]
-    #[inline(always)]
-    pub const fn replace_address(self, old: Address, new: Address) -> Self {
-        self.corrected(add_halves(!u32::from_ne_bytes(old.0)) + add_halves(u32::from_ne_bytes(new.0)))
-    }
-
-    /// `~(~HC + change)`, where the change is `~m + m'` summed over the words that changed.
     #[inline(always)]
     #[expect(
         clippy::cast_possible_truncation,
         reason = "a few words' carries are gone after two folds"
     )]
-    const fn corrected(self, change: u32) -> Self {
-        let sum = !u16::from_ne_bytes(self.0) as u32 + change;
+    pub const fn corrected(self, change: Change) -> Self {
+        // `~(~HC + change)`
+        let sum = !u16::from_ne_bytes(self.0) as u32 + change.0;
         Self((!(add_halves(add_halves(sum)) as u16)).to_ne_bytes())
     }
 }
 
-/// Whether a header of five 32-bit words, its checksum among them, adds up as it must (RFC 1812, section 5.2.2).
+/// What changes in what a checksum covers: `~m + m'`, summed over the words that change. There is room for those of a few headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change(u32);
+
+impl Change {
+    /// No change.
+    pub const NOTHING: Self = Self(0);
+
+    /// Of a 16-bit field.
+    #[must_use]
+    #[inline(always)]
+    pub const fn word(old: [u8; 2], new: [u8; 2]) -> Self {
+        Self(!u16::from_ne_bytes(old) as u32 + u16::from_ne_bytes(new) as u32)
+    }
+
+    /// Of an address.
+    #[must_use]
+    #[inline(always)]
+    pub const fn address(old: Address, new: Address) -> Self {
+        Self(add_halves(!u32::from_ne_bytes(old.0)) + add_halves(u32::from_ne_bytes(new.0)))
+    }
+
+    /// As a sum that has not been folded yet, the kernel's `__wsum`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn sum(self) -> u32 {
+        self.0
+    }
+
+    /// Both changes.
+    #[must_use]
+    #[inline(always)]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+}
+
+/// Whether a header of ten words, its checksum among them, adds up as it must (RFC 1812, section 5.2.2).
 #[must_use]
 #[inline(always)]
-pub fn is_right(header: [u32; 5]) -> bool {
-    let [a, b, c, d, e] = header.map(add_halves);
-    add_halves(add_halves(a + b + c + d + e)) == 0xffff
+pub fn is_right(header: [[u8; 2]; 10]) -> bool {
+    let sum = header
+        .iter()
+        .fold(0, |sum, word| sum + u32::from(u16::from_ne_bytes(*word)));
+    add_halves(add_halves(sum)) == 0xffff
 }
 
 /// The two 16-bit words of an address summed up, or the carries of a sum folded in: both are the same addition.
@@ -79,14 +106,14 @@ mod tests {
 
     #[test]
     fn the_example_of_rfc_1624() {
-        let checksum = Checksum([0xdd, 0x2f]).replace_word([0x55, 0x55], [0x32, 0x85]);
+        let checksum = Checksum([0xdd, 0x2f]).corrected(Change::word([0x55, 0x55], [0x32, 0x85]));
         assert_eq!(checksum, Checksum([0x00, 0x00]));
     }
 
     #[test]
     fn a_carry_may_carry_again() {
         let [a, b] = 2u16.to_ne_bytes();
-        let corrected = Checksum([0, 0]).replace_address(Address([0; 4]), Address([0xff, 0xff, a, b]));
+        let corrected = Checksum([0, 0]).corrected(Change::address(Address([0; 4]), Address([0xff, 0xff, a, b])));
         assert_eq!(corrected, Checksum((!2u16).to_ne_bytes()));
     }
 
@@ -99,7 +126,7 @@ mod tests {
             let field = &mut bytes[at * 4..][..4];
             let old = Address(bytemuck::pod_read_unaligned(field));
             field.copy_from_slice(&new);
-            prop_assert_eq!(before.replace_address(old, Address(new)), full(&bytes));
+            prop_assert_eq!(before.corrected(Change::address(old, Address(new))), full(&bytes));
         }
 
         #[test]
@@ -120,7 +147,7 @@ mod tests {
             let field = &mut bytes[at * 2..][..2];
             let old = bytemuck::pod_read_unaligned(field);
             field.copy_from_slice(&new);
-            prop_assert_eq!(before.replace_word(old, new), full(&bytes));
+            prop_assert_eq!(before.corrected(Change::word(old, new)), full(&bytes));
         }
 
         #[test]
@@ -130,7 +157,7 @@ mod tests {
             let old = Address(bytemuck::pod_read_unaligned(&bytes[..4]));
             bytes[..4].copy_from_slice(&new);
             // Zero has two representations, which are equally wrong.
-            let [got, expected] = [before.replace_address(old, Address(new)), off_by(full(&bytes), by)];
+            let [got, expected] = [before.corrected(Change::address(old, Address(new))), off_by(full(&bytes), by)];
             prop_assert_eq!(u16::from_be_bytes(got.0) % 0xffff, u16::from_be_bytes(expected.0) % 0xffff);
         }
     }

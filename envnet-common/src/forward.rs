@@ -8,21 +8,29 @@ use bytemuck::{Pod, Zeroable};
 use crate::{
     Address, DropReason, Mac,
     apply::Write,
-    checksum,
-    parse::{Ethernet, Fragment, Ipv4, Ipv4Header, Ipv4Tail, Read},
+    checksum::{self, Change},
+    parse::{Ethernet, Fragment, Ipv4, Ipv4Header, Ipv4Tail, Read, bytes},
     translate::{ICMP_LEN, L4Checksum, PROTOCOL_ICMP, is_query},
 };
 
 const HEADER_LEN: usize = size_of::<Ipv4Header>();
+const DESTINATION: usize = Ethernet::LEN + HEADER_LEN - size_of::<Address>();
 /// Offset of [`Written`] in the frame.
-const WRITTEN: usize = Ethernet::LEN + core::mem::offset_of!(Ipv4Header, time_to_live);
+const WRITTEN: usize = Ethernet::LEN + core::mem::offset_of!(Ipv4Header, time_and_protocol);
+
+/// Where a packet goes, whatever else it is.
+#[must_use]
+#[inline(always)]
+pub fn destination(packet: &(impl Read + ?Sized)) -> Option<Address> {
+    packet.read(DESTINATION)
+}
 
 /// A packet that the fast path can forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ordinary {
     /// Its header and where it stands.
     pub ip: Ipv4,
-    time_to_live: u8,
+    time_and_protocol: [u8; 2],
 }
 
 impl Ordinary {
@@ -31,7 +39,7 @@ impl Ordinary {
     #[inline(always)]
     pub fn parse(packet: &(impl Read + ?Sized), hops: u8) -> Option<Self> {
         let header: Ipv4Header = packet.read(Ethernet::LEN)?;
-        let time_to_live = header.time_to_live;
+        let time_and_protocol = header.time_and_protocol;
         let ip = Ipv4::decode(Ethernet::LEN, header)?;
         if ip.payload != Ethernet::LEN + HEADER_LEN {
             return None;
@@ -42,6 +50,7 @@ impl Ordinary {
             ..ip
         };
         let broken = ip.end < ip.payload || ip.end > packet.size() || !checksum::is_right(bytemuck::cast(header));
+        let [time_to_live, _] = bytes(time_and_protocol);
         if broken || time_to_live <= hops || ip.tail.source.is_nobody() || ip.tail.destination.is_nobody() {
             return None;
         }
@@ -51,45 +60,47 @@ impl Ordinary {
                 return None;
             }
         }
-        Some(Self { ip, time_to_live })
+        Some(Self { ip, time_and_protocol })
     }
 
     /// Whether there are `hops` routers' worth of time left.
     #[must_use]
     #[inline(always)]
     pub const fn lasts(&self, hops: u8) -> bool {
-        self.time_to_live > hops
+        let [time_to_live, _] = bytes(self.time_and_protocol);
+        time_to_live > hops
     }
 
-    /// Decides what to write when the packet goes on from `source` to `destination`, `hops` routers later; `None` when it
-    /// ends before the checksum that has to be corrected.
+    /// Decides what to write when the packet goes on `hops` routers later from or to another address, where one is given;
+    /// `None` when it ends before the checksum that has to be corrected.
     #[must_use]
     #[inline(always)]
-    pub fn forward(&self, source: Address, destination: Address, hops: u8) -> Option<Forward> {
-        let old = self.ip.tail;
+    pub fn forward(&self, source: Option<Address>, destination: Option<Address>, hops: u8) -> Option<Forward> {
         let l4_checksum = match L4Checksum::locate(&self.ip) {
             Some(_) if self.ip.fragment == Fragment::Later => None,
             Some(checksum) if checksum.offset + 2 > self.ip.end => return None,
             found => found,
         };
-        let time_to_live = self.time_to_live - hops;
-        let word = |time_to_live| [time_to_live, self.ip.protocol];
-        let checksum = old
-            .checksum
-            .replace_address(old.source, source)
-            .replace_address(old.destination, destination)
-            .replace_word(word(self.time_to_live), word(time_to_live));
+        let mut tail = self.ip.tail;
+        let mut addresses = Change::NOTHING;
+        if let Some(source) = source {
+            addresses = addresses.and(Change::address(tail.source, source));
+            tail.source = source;
+        }
+        if let Some(destination) = destination {
+            addresses = addresses.and(Change::address(tail.destination, destination));
+            tail.destination = destination;
+        }
+        let [time_to_live, protocol] = bytes(self.time_and_protocol);
+        let time_and_protocol = [time_to_live - hops, protocol];
+        let time = Change::word(self.time_and_protocol, time_and_protocol);
+        tail.checksum = tail.checksum.corrected(addresses.and(time));
         Some(Forward {
-            old,
+            addresses,
             l4_checksum,
             written: Written {
-                time_to_live,
-                protocol: self.ip.protocol,
-                tail: Ipv4Tail {
-                    checksum,
-                    source,
-                    destination,
-                },
+                time_and_protocol,
+                tail,
             },
         })
     }
@@ -98,7 +109,7 @@ impl Ordinary {
 /// Everything the fast path writes behind the Ethernet header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forward {
-    old: Ipv4Tail,
+    addresses: Change,
     l4_checksum: Option<L4Checksum>,
     written: Written,
 }
@@ -107,8 +118,7 @@ pub struct Forward {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 struct Written {
-    time_to_live: u8,
-    protocol: u8,
+    time_and_protocol: [u8; 2],
     tail: Ipv4Tail,
 }
 
@@ -125,16 +135,13 @@ pub fn write(
 
 #[inline(always)]
 fn steps(packet: &mut (impl Write + ?Sized), forward: &Forward, macs: [Mac; 2]) -> Option<()> {
-    let (old, new) = (&forward.old, &forward.written.tail);
-    if let Some(checksum) = forward.l4_checksum {
-        for (old, new) in [(old.source, new.source), (old.destination, new.destination)] {
-            if old != new {
-                packet.correct_pseudo_header(checksum, old, new)?;
-            }
-        }
-    }
     packet.write(WRITTEN, forward.written)?;
-    packet.write(0, macs)
+    packet.write(0, macs)?;
+    // Last, because what a program knows of a packet's memory is lost when it calls the kernel with it.
+    match forward.l4_checksum {
+        Some(checksum) => packet.correct_pseudo_header(checksum, forward.addresses),
+        None => Some(()),
+    }
 }
 
 #[cfg(test)]
@@ -162,9 +169,7 @@ mod tests {
     fn an_ordinary_packet_is_forwarded() {
         let mut frame = udp(64);
         let ordinary = Ordinary::parse(&frame[..], 1).expect("ordinary");
-        let forward = ordinary
-            .forward(Address([172, 16, 0, 9]), Address([10, 0, 0, 2]), 1)
-            .expect("whole");
+        let forward = ordinary.forward(None, Some(Address([10, 0, 0, 2])), 1).expect("whole");
         write(&mut frame[..], &forward, GUEST, ROUTER).expect("fits");
 
         let mut expected = Vec::new();

@@ -66,14 +66,19 @@ impl Ethernet {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub(crate) struct Ipv4Header {
-    version_and_length: u8,
-    service: u8,
+    version_and_service: [u8; 2],
     total_length: [u8; 2],
     identification: [u8; 2],
     fragment: [u8; 2],
-    pub(crate) time_to_live: u8,
-    protocol: u8,
+    pub(crate) time_and_protocol: [u8; 2],
     tail: Ipv4Tail,
+}
+
+/// The bytes of a word of a header, taken out of a register: where one byte is read, the compiler for BPF keeps all of the
+/// header in memory, byte by byte.
+#[inline(always)]
+pub(crate) const fn bytes(word: [u8; 2]) -> [u8; 2] {
+    u16::from_ne_bytes(word).to_ne_bytes()
 }
 
 /// What a translation changes of an IPv4 header: all of it is in one place.
@@ -136,10 +141,12 @@ impl Ipv4 {
     /// taken as it is, since inside an ICMP error it is that of the original packet.
     #[inline(always)]
     pub(crate) fn decode(offset: usize, header: Ipv4Header) -> Option<Self> {
-        let header_len = usize::from(header.version_and_length & 0x0f) * 4;
-        if header.version_and_length >> 4 != 4 || header_len < size_of::<Ipv4Header>() {
+        let [version_and_length, _] = bytes(header.version_and_service);
+        let header_len = usize::from(version_and_length & 0x0f) * 4;
+        if version_and_length >> 4 != 4 || header_len < size_of::<Ipv4Header>() {
             return None;
         }
+        let [_, protocol] = bytes(header.time_and_protocol);
         let fragment = u16::from_be_bytes(header.fragment);
         Some(Self {
             tail_offset: offset + core::mem::offset_of!(Ipv4Header, tail),
@@ -152,7 +159,7 @@ impl Ipv4 {
             } else {
                 Fragment::Whole
             },
-            protocol: header.protocol,
+            protocol,
             tail: header.tail,
         })
     }

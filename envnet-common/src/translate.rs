@@ -6,7 +6,7 @@
 
 use crate::{
     Address, DropReason,
-    checksum::Checksum,
+    checksum::{Change, Checksum},
     parse::{Fragment, Ipv4, Ipv4Header, Ipv4Tail, Read},
 };
 
@@ -194,7 +194,7 @@ fn embedded(
             Some(WordEdit {
                 offset: checksum.offset,
                 old: field,
-                new: checksum.corrected(field, old, new),
+                new: checksum.corrected(field, Change::address(old, new)),
             })
         }
         _ => None,
@@ -252,7 +252,7 @@ impl Side {
 impl HeaderEdit {
     #[inline(always)]
     const fn new(ip: &Ipv4, side: Side, new: Address) -> Self {
-        let checksum = ip.tail.checksum.replace_address(side.of(ip), new);
+        let checksum = ip.tail.checksum.corrected(Change::address(side.of(ip), new));
         let tail = match side {
             Side::Source => Ipv4Tail {
                 checksum,
@@ -290,14 +290,14 @@ impl L4Checksum {
         })
     }
 
-    /// The field's new value when `old` becomes `new` in the pseudo header.
+    /// The field's new value when the pseudo header changes.
     #[must_use]
     #[inline(always)]
-    pub fn corrected(self, field: Checksum, old: Address, new: Address) -> Checksum {
+    pub fn corrected(self, field: Checksum, change: Change) -> Checksum {
         if self.zero_is_none && field == Checksum::NONE {
             return field;
         }
-        match field.replace_address(old, new) {
+        match field.corrected(change) {
             Checksum::NONE if self.zero_is_none => Checksum::ZERO,
             corrected => corrected,
         }

@@ -171,7 +171,7 @@ fn out(frame: &mut Frame<'_>, port: &Port) -> Option<Result<Verdict, DropReason>
         if !frame.packet.fits(interface, uplink.mtu) {
             return None;
         }
-        let forward = ordinary.forward(own, internal, HOPS)?;
+        let forward = ordinary.forward(Some(own), Some(internal), HOPS)?;
         return Some(
             forward::write(&mut frame.packet, &forward, mac, ROUTER_INSIDE_MAC).map(|()| {
                 count::outbound(environment.number, source, size, frame.now);
@@ -189,7 +189,7 @@ fn out(frame: &mut Frame<'_>, port: &Port) -> Option<Result<Verdict, DropReason>
     if !frame.packet.fits(port.exit, uplink.mtu) {
         return None;
     }
-    let forward = ordinary.forward(own, destination, HOPS)?;
+    let forward = ordinary.forward(Some(own), None, HOPS)?;
     Some(
         forward::write(&mut frame.packet, &forward, hop, environment.mac).map(|()| {
             count::outbound(environment.number, source, size, frame.now);

@@ -30,27 +30,30 @@ pub(crate) fn decide<P: Write>(
 ) -> Option<Result<u32, DropReason>> {
     const HOPS: u8 = 1;
     // Most of what comes in is the host's own.
-    if ethernet.destination.0[0] != GATEWAY_PREFIX {
+    if ethernet.destination.first_byte() != GATEWAY_PREFIX {
+        return None;
+    }
+    let endpoint = maps::endpoint(forward::destination(packet)?)?;
+    let uplink = UPLINK.get(0)?;
+    let environment = &endpoint.environment;
+    if only.is_some_and(|only| only != environment.number)
+        || ethernet.destination != environment.mac
+        || log::wants_translations()
+    {
         return None;
     }
     let ordinary = Ordinary::parse(packet, HOPS)?;
-    let (source, destination) = (ordinary.ip.tail.source, ordinary.ip.tail.destination);
-    let endpoint = maps::endpoint(destination)?;
-    let environment = &endpoint.environment;
-    if only.is_some_and(|only| only != environment.number) {
-        return None;
-    }
+    let source = ordinary.ip.tail.source;
     // What the router would refuse, it shall refuse, and count.
-    if ethernet.destination != environment.mac || environment.is_internal(source) || environment.is_external(source) {
+    if environment.is_internal(source) || environment.is_external(source) {
         return None;
     }
     let (number, internal) = (environment.number, endpoint.internal);
     let (mac, interface) = learned::location(endpoint, now, asking)?;
-    let uplink = UPLINK.get(0)?;
-    if log::wants_translations() || !reaches(packet, interface, uplink.mtu) {
+    if !reaches(packet, interface, uplink.mtu) {
         return None;
     }
-    let forward = ordinary.forward(source, internal, HOPS)?;
+    let forward = ordinary.forward(None, Some(internal), HOPS)?;
     learned::confirm_next_hop(endpoint, uplink, ethernet, source, now);
     let size = packet.size();
     Some(forward::write(packet, &forward, mac, ROUTER_INSIDE_MAC).map(|()| {

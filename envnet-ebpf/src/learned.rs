@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::{BPF_ANY, BPF_EXIST};
 use envnet_common::{
     Address, DropReason, Mac,
-    age::{Age, Trust},
+    age::{Age, Trust, elapsed},
     arp::Arp,
     maps::{Endpoint, NextHop, Station, StationKey, Uplink},
     parse::Ethernet,
@@ -11,14 +11,14 @@ use envnet_common::{
 
 use crate::maps::{self, NEXT_HOPS, STATIONS};
 
-const SECOND: u64 = 1_000_000_000;
+const SECOND: i64 = 1_000_000_000;
 /// How long a bridge remembers a station by default, and so does the fast path.
-const STATION_FORGOTTEN_AFTER: u64 = 300 * SECOND;
+const STATION_FORGOTTEN_AFTER: i64 = 300 * SECOND;
 /// How long nobody else may use the address of a station that has spoken.
-const STATION_GUARDED_FOR: u64 = SECOND / 2;
+const STATION_GUARDED_FOR: i64 = SECOND / 2;
 /// A station is looked for only when it was silent for this long; interfaces seldom vanish under one that speaks.
-const STATION_SURE_FOR: u64 = SECOND / 2;
-const STATION_WRITTEN_EVERY: u64 = SECOND / 10;
+const STATION_SURE_FOR: i64 = SECOND / 2;
+const STATION_WRITTEN_EVERY: i64 = SECOND / 10;
 
 /// Who can ask, when a packet rather should.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -119,7 +119,7 @@ pub(crate) fn hear_station(
     let key = StationKey::new(environment, mac);
     // SAFETY: the entry stays readable until the program ends; it is copied because it may be reused for another key.
     if let Some(known) = unsafe { STATIONS.get(key) }.copied() {
-        let silent = now.saturating_sub(known.heard);
+        let silent = elapsed(known.heard, now);
         let elsewhere = known.interface != interface;
         if elsewhere && silent < STATION_GUARDED_FOR && claim != Claim::Established {
             return Err(DropReason::MacSpoofed);
@@ -147,7 +147,7 @@ pub(crate) fn hear_through_bridge(environment: u32, mac: Mac, now: u64) {
     let key = StationKey::new(environment, mac);
     // SAFETY: nothing is kept of the entry.
     let heard = unsafe { STATIONS.get(key) }.map(|station| station.heard);
-    if heard.is_some_and(|heard| now.saturating_sub(heard) > 2 * STATION_WRITTEN_EVERY) {
+    if heard.is_some_and(|heard| elapsed(heard, now) > 2 * STATION_WRITTEN_EVERY) {
         // Somebody else may have removed it already.
         let _ = STATIONS.remove(key);
     }
@@ -158,7 +158,7 @@ pub(crate) fn hear_through_bridge(environment: u32, mac: Mac, now: u64) {
 pub(crate) fn station(environment: u32, mac: Mac, now: u64, exists: impl FnOnce(u32) -> bool) -> Option<u32> {
     // SAFETY: the entry stays readable until the program ends; it is copied because it may be reused for another key.
     let station = unsafe { STATIONS.get(StationKey::new(environment, mac)) }.copied()?;
-    let silent = now.saturating_sub(station.heard);
+    let silent = elapsed(station.heard, now);
     let usable = silent < STATION_SURE_FOR || (silent < STATION_FORGOTTEN_AFTER && exists(station.interface));
     usable.then_some(station.interface)
 }
@@ -183,8 +183,8 @@ pub(crate) fn confirm_next_hop(
     source: Address,
     now: u64,
 ) {
-    const EVERY: u64 = SECOND / 20;
-    if now.saturating_sub(endpoint.location.confirmed_hop) < EVERY {
+    const EVERY: i64 = SECOND / 20;
+    if elapsed(endpoint.location.confirmed_hop, now) < EVERY {
         return;
     }
     endpoint.location.confirmed_hop = now;

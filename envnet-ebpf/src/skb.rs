@@ -11,8 +11,8 @@ use aya_ebpf::{
 };
 use bytemuck::Pod;
 use envnet_common::{
-    Address,
     apply::Write,
+    checksum::Change,
     parse::{Ethernet, Read},
     translate::{L4Checksum, WordEdit},
 };
@@ -127,15 +127,16 @@ impl Write for Packet<'_> {
     /// The flag for the pseudo header makes the kernel correct an unfinished checksum (`CHECKSUM_PARTIAL`, from guests
     /// and in segments to be split later) the other way round, as its field holds the pseudo header's sum only.
     #[inline(always)]
-    fn correct_pseudo_header(&mut self, checksum: L4Checksum, old: Address, new: Address) -> Option<()> {
+    fn correct_pseudo_header(&mut self, checksum: L4Checksum, change: Change) -> Option<()> {
         let zero = if checksum.zero_is_none {
             u64::from(BPF_F_MARK_MANGLED_0)
         } else {
             0
         };
-        let flags = u64::from(BPF_F_PSEUDO_HDR) | zero | size_of::<Address>() as u64;
-        let [old, new] = [old, new].map(|address| u64::from(u32::from_ne_bytes(address.0)));
-        self.context.l4_csum_replace(checksum.offset, old, new, flags).ok()
+        // A size of zero says that what is given is the change itself.
+        let flags = u64::from(BPF_F_PSEUDO_HDR) | zero;
+        let change = u64::from(change.sum());
+        self.context.l4_csum_replace(checksum.offset, 0, change, flags).ok()
     }
 
     #[inline(always)]
@@ -207,8 +208,8 @@ impl Write for Linear<'_> {
     }
 
     #[inline(always)]
-    fn correct_pseudo_header(&mut self, checksum: L4Checksum, old: Address, new: Address) -> Option<()> {
-        self.0.correct_pseudo_header(checksum, old, new)
+    fn correct_pseudo_header(&mut self, checksum: L4Checksum, change: Change) -> Option<()> {
+        self.0.correct_pseudo_header(checksum, change)
     }
 
     #[inline(always)]

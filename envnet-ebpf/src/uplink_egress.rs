@@ -28,7 +28,7 @@ pub(crate) fn decide(context: &TcContext, frame: &mut Frame<'_>) -> Result<Verdi
     let Some(uplink) = UPLINK.get(0) else {
         return Ok(Verdict::Next);
     };
-    let is_gateway = |mac: envnet_common::Mac| mac.0[0] == GATEWAY_PREFIX && maps::is_gateway(mac);
+    let is_gateway = |mac: envnet_common::Mac| mac.first_byte() == GATEWAY_PREFIX && maps::is_gateway(mac);
     if ethernet.destination.is_group() {
         if ethernet.ethertype != ETHERTYPE_ARP {
             return Ok(Verdict::Next);

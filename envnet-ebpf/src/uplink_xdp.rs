@@ -2,7 +2,7 @@
 //! here nobody knows of others.
 
 use aya_ebpf::{
-    bindings::xdp_action::{XDP_DROP, XDP_PASS},
+    bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT},
     helpers::bpf_xdp_get_buff_len,
     programs::XdpContext,
 };
@@ -10,6 +10,7 @@ use bytemuck::Pod;
 use envnet_common::{
     Address,
     apply::Write,
+    checksum::{Change, Checksum},
     parse::{ETHERTYPE_IPV4, Ethernet, Read},
     translate::{L4Checksum, WordEdit},
 };
@@ -27,7 +28,7 @@ pub(crate) fn run(context: &XdpContext) -> u32 {
     }
     match inbound::decide(&mut frame, &ethernet, None, count::now(), Asking::Later, Frame::reaches) {
         None => XDP_PASS,
-        Some(Ok(interface)) => TAPS.redirect(interface, u64::from(XDP_DROP)).unwrap_or(XDP_DROP),
+        Some(Ok(_)) => XDP_REDIRECT,
         Some(Err(reason)) => {
             count::dropped(0, Address::UNSPECIFIED, reason);
             XDP_DROP
@@ -40,14 +41,14 @@ struct Frame<'a> {
 }
 
 impl Frame<'_> {
-    /// Whether the interface is there. A frame of several buffers, as jumbo frames are, is left to TC: taps do not take
-    /// one from a device map.
+    /// Whether the interface is there; then the kernel has noted that the frame goes there, should the program say so in the
+    /// end. A frame of several buffers, as jumbo frames are, is left to TC: taps do not take one from a device map.
     #[inline(always)]
     fn reaches(&self, interface: u32, mtu: u32) -> bool {
         // SAFETY: the context is valid while the program runs.
         let whole = unsafe { bpf_xdp_get_buff_len(self.context.ctx) } == self.size() as u64;
         let fits = self.size() <= Ethernet::LEN + mtu as usize;
-        whole && fits && TAPS.get_ifindex(interface).is_some()
+        whole && fits && TAPS.redirect(interface, u64::from(XDP_PASS)).is_ok()
     }
 
     #[inline(always)]
@@ -78,14 +79,14 @@ impl Write for Frame<'_> {
     }
 
     #[inline(always)]
-    fn correct_pseudo_header(&mut self, checksum: L4Checksum, old: Address, new: Address) -> Option<()> {
+    fn correct_pseudo_header(&mut self, checksum: L4Checksum, change: Change) -> Option<()> {
         let field = self.read(checksum.offset)?;
-        self.write(checksum.offset, checksum.corrected(field, old, new))
+        self.write(checksum.offset, checksum.corrected(field, change))
     }
 
     #[inline(always)]
     fn correct_covered(&mut self, checksum: usize, field: &WordEdit) -> Option<()> {
-        let outer: envnet_common::checksum::Checksum = self.read(checksum)?;
-        self.write(checksum, outer.replace_word(field.old.0, field.new.0))
+        let outer: Checksum = self.read(checksum)?;
+        self.write(checksum, outer.corrected(Change::word(field.old.0, field.new.0)))
     }
 }

@@ -128,7 +128,8 @@ fn check_forward(frame: &[u8], translated: &envnet_model::Frame) -> Option<Strin
     let address = |at: usize| Address(std::array::from_fn(|byte| translated.bytes[at + byte]));
     let expected =
         envnet_model::is_ordinary(frame, HOPS).then(|| envnet_model::forwarded(translated, HOPS, macs[0], macs[1]));
-    let forward = Ordinary::parse(frame, HOPS).and_then(|packet| packet.forward(address(26), address(30), HOPS));
+    let [source, destination] = [26, 30].map(|at| Some(address(at)));
+    let forward = Ordinary::parse(frame, HOPS).and_then(|packet| packet.forward(source, destination, HOPS));
     let got = forward.map(|forward| {
         let mut out = frame.to_vec();
         forward::write(&mut out[..], &forward, Mac(macs[0]), Mac(macs[1])).map(|()| out)
