@@ -173,7 +173,9 @@ impl Tables {
         for index in environments.keys() {
             absent_is_fine(self.environments.remove(index))?;
         }
-        let keys: Vec<MappingKey> = self.mappings.keys().collect::<Result<_, _>>()?;
+        // Those of both maps, since either may have been made anew after somebody removed its pin.
+        let keys: BTreeSet<MappingKey> =
+            (self.mappings.keys().chain(self.counters.keys())).collect::<Result<_, _>>()?;
         for key in keys.iter().filter(|key| numbers.contains(&key.environment)) {
             absent_is_fine(self.mappings.remove(key))?;
             absent_is_fine(self.counters.remove(key))?;
