@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -8,21 +8,25 @@ use crate::{config::Environments, kernel::programs::Hook};
 
 /// Networks for copies of virtual machines that all have the same addresses.
 ///
-/// Every copy (environment) of the machines in the configuration gets its own bridge, router and taps; machine 10.0.0.V of
-/// environment E is reachable from outside as 172.16.E.V. Nothing in the machines is changed.
+/// Every copy (environment) of the machines in the configuration gets a bridge, a router and taps of its own. Nothing in the
+/// machines is changed; each is reached from outside at an address of its own: 10.0.0.V of environment E at, say, 172.16.E.V.
 #[derive(Clone, Debug, Parser)]
-#[command(version, propagate_version = true)]
+#[command(
+    version,
+    propagate_version = true,
+    after_help = "Exit status: 0 done, 1 failed, 2 bad usage or configuration."
+)]
 pub struct Cli {
-    /// Configuration file
-    #[arg(long, short, global = true, value_name = "FILE", default_value = "envnet.toml")]
-    pub config: PathBuf,
-    /// Manage this network namespace as the host
+    /// Configuration file, instead of ./envnet.toml
+    #[arg(long, short, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Manage this network namespace as if it were the host
     #[arg(long, global = true, value_name = "NAME")]
     pub netns: Option<String>,
     /// Print JSON
     #[arg(long, global = true)]
     pub json: bool,
-    /// Say more; `RUST_LOG` chooses more finely
+    /// Say each step that is taken; `RUST_LOG` chooses more finely
     #[arg(long, short, global = true)]
     pub verbose: bool,
     /// Attach the programs this way instead of the best one the kernel has
@@ -33,19 +37,67 @@ pub struct Cli {
     pub command: Command,
 }
 
+impl Cli {
+    /// Where the configuration file is.
+    #[must_use]
+    pub fn configuration(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new("envnet.toml"))
+    }
+
+    /// How the command is called again for the same host and file.
+    #[must_use]
+    pub fn again(&self) -> String {
+        let mut words = vec!["envnet".to_owned()];
+        if let Some(netns) = &self.netns {
+            words.extend(["--netns".to_owned(), netns.clone()]);
+        }
+        if let Some(config) = &self.config {
+            words.extend(["--config".to_owned(), config.display().to_string()]);
+        }
+        words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// A word as a shell takes it.
+pub(crate) fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+:@%,=".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
 /// What to do.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Make the network what the configuration says; changes only what differs
+    /// Make the network what the configuration says; only what differs is changed
     Attach(Part),
-    /// Remove everything envnet made
+    /// Remove everything envnet has made; needs no configuration
     Detach(Part),
     /// Show environments, guests, counters and drops
     Status(Status),
     /// Show what `attach` would change, and change nothing
+    ///
+    /// What is marked + is made, ~ changed, - removed. What all environments share is shown first, then each environment;
+    /// `attach` works on many at a time, and removes whole environments last.
     Plan(Part),
-    /// Check the configuration file without looking at the host
+    /// Check the configuration file without looking at the host; needs no root
     Check,
+}
+
+impl Command {
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Attach(_) => "attach",
+            Self::Detach(_) => "detach",
+            Self::Status(_) => "status",
+            Self::Plan(_) => "plan",
+            Self::Check => "check",
+        }
+    }
 }
 
 /// Which environments a command is about.
@@ -59,7 +111,33 @@ pub struct Part {
 /// Options of `status`.
 #[derive(Clone, Debug, Args)]
 pub struct Status {
-    /// Then print what the programs log, dropped packets (with --verbose, translated ones, too), until Ctrl-C
+    /// Then print each packet that is dropped (with --verbose: or translated), until Ctrl-C
     #[arg(long)]
     pub log: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_is_for_the_same_host_and_file() {
+        let again = |arguments: &[&str]| Cli::parse_from(arguments).again();
+        assert_eq!(again(&["envnet", "status"]), "envnet");
+        assert_eq!(
+            again(&["envnet", "plan", "-c", "/etc/envnet/envnet.toml", "--netns", "lab"]),
+            "envnet --netns lab --config /etc/envnet/envnet.toml"
+        );
+        assert_eq!(
+            again(&["envnet", "plan", "-c", "it's mine.toml"]),
+            r"envnet --config 'it'\''s mine.toml'"
+        );
+    }
+
+    #[test]
+    fn commands_are_called_what_they_are() {
+        for name in ["attach", "detach", "status", "plan", "check"] {
+            assert_eq!(Cli::parse_from(["envnet", name]).command.name(), name);
+        }
+    }
 }

@@ -28,8 +28,10 @@ pub enum HostError {
         needed: String,
     },
     /// Not enough privilege.
-    #[error("envnet changes the network and must be root; run it with sudo")]
-    NotRoot,
+    #[error(
+        "`envnet {0}` looks into network namespaces and eBPF maps, which takes root; run it with sudo (`envnet check` needs none)"
+    )]
+    NotRoot(&'static str),
     /// Root, but without what makes root.
     #[error(
         "envnet needs {0}, which root does not have here; a systemd service gets it by CapabilityBoundingSet=, a container by \
@@ -85,10 +87,10 @@ pub fn check_kernel(release: &str) -> Result<(), HostError> {
     })
 }
 
-/// Refuses to go on without the privileges that every change needs.
-pub fn check_privileges() -> Result<()> {
+/// Refuses to go on without the privileges that a command on the host needs.
+pub fn check_privileges(command: &'static str) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
-        return Err(HostError::NotRoot.into());
+        return Err(HostError::NotRoot(command).into());
     }
     let status = fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
     check_capabilities(&status).map_err(Into::into)

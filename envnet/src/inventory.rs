@@ -9,9 +9,18 @@ use crate::{
         netlink::Link,
         programs::{Attached, Site},
     },
-    names::{self, Instance, REMOVAL_GROUP},
+    names::{self, Instance},
     observe::Observed,
 };
+
+/// A port that the fast path has been told of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownPort {
+    /// Its interface index.
+    pub index: u32,
+    /// Its name, while the interface is there.
+    pub link: Option<String>,
+}
 
 /// An observation with what belongs to which environment.
 pub struct Inventory<'a> {
@@ -26,9 +35,7 @@ pub struct Inventory<'a> {
     altnames: HashMap<&'a str, &'a str>,
     accelerated: HashMap<u32, BTreeMap<&'a str, Site>>,
     endpoints: HashMap<u32, Vec<Address>>,
-    entries: HashMap<u32, Vec<u32>>,
-    /// Whether links of others are in the group that links are deleted in.
-    pub removal_group_is_taken: bool,
+    entries: HashMap<u32, Vec<KnownPort>>,
 }
 
 impl<'a> Inventory<'a> {
@@ -45,7 +52,6 @@ impl<'a> Inventory<'a> {
             accelerated: HashMap::new(),
             endpoints: HashMap::new(),
             entries: HashMap::new(),
-            removal_group_is_taken: false,
         };
         for link in observed.links.values() {
             inventory.by_index.insert(link.index, link);
@@ -54,9 +60,8 @@ impl<'a> Inventory<'a> {
             if let Some(master) = link.master {
                 inventory.ports.entry(master).or_default().push(link);
             }
-            match link.owner(instance) {
-                Some(number) => inventory.links.entry(number).or_default().push(link),
-                None => inventory.removal_group_is_taken |= link.group == REMOVAL_GROUP,
+            if let Some(number) = link.owner(instance) {
+                inventory.links.entry(number).or_default().push(link);
             }
         }
         for ((site, name), attached) in &observed.attached {
@@ -76,7 +81,9 @@ impl<'a> Inventory<'a> {
         }
         for (index, port) in &observed.fast.ports {
             let number = port.environment.number;
-            inventory.entries.entry(number).or_default().push(*index);
+            let link = inventory.link_at(*index).map(|link| link.name.clone());
+            let port = KnownPort { index: *index, link };
+            inventory.entries.entry(number).or_default().push(port);
         }
         inventory
     }
@@ -91,6 +98,7 @@ impl<'a> Inventory<'a> {
             .chain(observed.names_left.iter().copied())
             .chain(observed.environments.values().map(|environment| environment.number))
             .chain(observed.mappings.keys().map(|key| key.environment))
+            .chain(observed.fast.ports.values().map(|port| port.environment.number))
             .collect()
     }
 
@@ -142,9 +150,9 @@ impl<'a> Inventory<'a> {
         self.endpoints.get(&number).map_or(&[], Vec::as_slice)
     }
 
-    /// The interface indices of an environment's ports that the fast path knows.
+    /// The ports of an environment that the fast path knows.
     #[must_use]
-    pub fn entries_of(&self, number: u32) -> &[u32] {
+    pub fn entries_of(&self, number: u32) -> &[KnownPort] {
         self.entries.get(&number).map_or(&[], Vec::as_slice)
     }
 }

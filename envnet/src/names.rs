@@ -12,8 +12,8 @@ pub const GATEWAY_INDEX_BASE: u32 = 0x0010_0000;
 /// that a crash left without ifalias from a foreign one.
 pub const LINK_GROUP: u32 = 0x656e;
 
-/// The link group of links that are being deleted: the kernel can delete a whole group at once.
-pub const REMOVAL_GROUP: u32 = LINK_GROUP + 1;
+/// Link groups from here on are for links that are being deleted, because the kernel can delete a whole group at once.
+pub const REMOVAL_GROUPS: u32 = 1 << 31;
 
 /// Which namespace an invocation manages as the host. Everything it makes is marked with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl Instance {
     /// The environment a link of the managed namespace was made for, if it was made by this instance.
     #[must_use]
     pub fn owner(&self, name: &str, alias: &str, group: u32) -> Option<u32> {
-        if !alias.is_empty() || !matches!(group, LINK_GROUP | REMOVAL_GROUP) {
+        if !alias.is_empty() || group != LINK_GROUP {
             return self.environment_of_alias(alias);
         }
         let number = name.trim_start_matches(|c: char| c != '-' && !c.is_ascii_digit());

@@ -22,7 +22,7 @@ use crate::{
         pins::{self, OtherBuilds},
         programs::{Attached, Hook, Programs, Site},
         sysctl::Sysctls,
-        tables::Tables,
+        tables::{self, Tables},
     },
     names::{self, Instance},
     parallel::{self, Width},
@@ -68,6 +68,8 @@ pub struct Observed {
     pub other_builds: Option<OtherBuilds>,
     /// Which pinned map is not what this build's programs expect, and why. Then nothing is known of what the maps hold.
     pub unfit_map: Option<String>,
+    /// Whether this build's maps are there but could not be read, because one of them is missing.
+    pub maps_unread: bool,
 }
 
 /// What the maps hold for the fast path.
@@ -142,6 +144,7 @@ pub async fn observe(
         None
     };
     let blind = tables.is_none() && bpffs::directory(instance).exists();
+    let maps_unread = tables.is_none() && tables::directory(instance).exists();
     if let Some(tables) = tables {
         environments = tables
             .environments
@@ -210,6 +213,7 @@ pub async fn observe(
         pins_left_empty: bpffs::is_left_empty()?,
         other_builds: pins::other_builds(instance)?,
         unfit_map,
+        maps_unread,
     })
 }
 

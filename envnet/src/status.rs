@@ -1,8 +1,9 @@
 //! The state of an attached instance, as a value that can be printed as a table or as JSON.
 
+mod text;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
     net::Ipv4Addr,
     time::Duration,
 };
@@ -10,13 +11,13 @@ use std::{
 use anyhow::{Context, Result};
 use envnet_common::{
     Address, DropReason,
-    maps::{Counters, DropKey, LAYOUT_VERSION, MappingKey},
+    maps::{Counters, DropKey, MappingKey},
 };
 use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 use crate::{
-    config::{Config, Environments},
+    config::{Config, ROUTER},
     desired,
     inventory::Inventory,
     kernel::{
@@ -34,6 +35,10 @@ pub struct Status {
     pub uplink: Option<UplinkStatus>,
     /// The environments by number.
     pub environments: Vec<EnvironmentStatus>,
+    /// Whether another command was at work meanwhile, so that this may be half of what it does.
+    pub busy: bool,
+    /// Why it was not compared with the configuration, if it was not.
+    pub not_compared: Option<String>,
     /// Environments of the configuration, when it is at hand, of which nothing is there.
     pub not_attached: Vec<u32>,
     /// Environments that are there but not in the configuration, when it is at hand.
@@ -87,7 +92,7 @@ pub struct EnvironmentStatus {
 /// One mapping with what went through it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Guest {
-    /// Name in the configuration; `router` for the router itself, none when the configuration does not know it.
+    /// Name in the configuration; [`ROUTER`] for the router itself, none when the configuration does not know it.
     pub name: Option<String>,
     /// Internal address.
     pub internal: Ipv4Addr,
@@ -218,6 +223,8 @@ impl Status {
         Ok(Self {
             uplink: tables.map(|_| uplink),
             environments,
+            busy: false,
+            not_compared: None,
             not_attached,
             not_in_file: not_in_file.collect(),
             logging: settings.log,
@@ -278,7 +285,7 @@ fn ports(inventory: &Inventory<'_>, number: u32) -> Vec<(String, Attached)> {
 fn name(config: Option<&Config>, internal: Ipv4Addr) -> Option<String> {
     let config = config?;
     if internal == config.addresses.router {
-        return Some("router".to_owned());
+        return Some(ROUTER.to_owned());
     }
     config
         .vms
@@ -320,174 +327,6 @@ fn drops(tables: &Tables) -> Result<Vec<Drops>> {
         .collect())
 }
 
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.environments.is_empty() {
-            f.write_str("nothing is attached")?;
-            return self.write_foreign(f);
-        }
-        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-        let header = [
-            "ENV",
-            "GUEST",
-            "INTERNAL",
-            "EXTERNAL",
-            "TAP",
-            "MAC",
-            "IN",
-            "OUT",
-            "LAST SEEN",
-            "DROPPED",
-        ];
-        let mut rows = vec![header.map(str::to_owned).to_vec()];
-        for environment in &self.environments {
-            rows.extend(environment.guests.iter().map(|guest| {
-                vec![
-                    environment.environment.to_string(),
-                    or_dash(guest.name.clone()),
-                    guest.internal.to_string(),
-                    guest.external.to_string(),
-                    or_dash(guest.tap.clone()),
-                    or_dash(guest.mac.clone()),
-                    traffic(guest.packets_in, guest.bytes_in),
-                    traffic(guest.packets_out, guest.bytes_out),
-                    guest
-                        .last_seen
-                        .map_or_else(|| "never".to_owned(), |seconds| format!("{seconds:.1} s ago")),
-                    guest.dropped.to_string(),
-                ]
-            }));
-        }
-        table(f, &rows)?;
-        if let Some(uplink) = &self.uplink {
-            let interface = uplink
-                .interface
-                .as_deref()
-                .map_or(String::new(), |name| format!(" on {name}"));
-            let reason = uplink.reason.map_or(uplink.fast_path, |reason| reason);
-            write!(f, "\n\nfast path{interface}: {reason}")?;
-        }
-        for environment in &self.environments {
-            let number = environment.environment;
-            for port in &environment.new_ports {
-                write!(
-                    f,
-                    "\nenvironment {number}: {port} takes the slow path; `envnet attach` makes the fast one know it"
-                )?;
-            }
-        }
-        for environment in self.environments.iter().filter(|environment| !environment.intact) {
-            let number = environment.environment;
-            write!(
-                f,
-                "\nenvironment {number} is not what the file says, or damaged: see `envnet plan`; `envnet attach` mends it"
-            )?;
-        }
-        self.write_notes(f)?;
-        self.write_foreign(f)?;
-        if !self.drops.is_empty() {
-            writeln!(f, "\n")?;
-            let mut rows = vec![
-                ["DROPPED BECAUSE", "ENV", "GUEST", "PACKETS"]
-                    .map(str::to_owned)
-                    .to_vec(),
-            ];
-            rows.extend(self.drops.iter().map(|drop| {
-                vec![
-                    format!("{} ({})", drop.reason, drop.number),
-                    or_dash(drop.environment.map(|number| number.to_string())),
-                    or_dash(drop.internal.map(|address| address.to_string())),
-                    drop.packets.to_string(),
-                ]
-            }));
-            table(f, &rows)?;
-        }
-        Ok(())
-    }
-}
-
-impl Status {
-    /// What else there is to say about the whole.
-    fn write_notes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.not_attached.is_empty() {
-            let missing: Environments = self.not_attached.iter().copied().collect();
-            write!(f, "\nnot attached: {}", missing.named())?;
-        }
-        if !self.not_in_file.is_empty() {
-            let surplus: Environments = self.not_in_file.iter().copied().collect();
-            write!(
-                f,
-                "\nnot in the file: {}; `envnet attach` removes what is not",
-                surplus.named()
-            )?;
-        }
-        if self.logging > 0 {
-            let slow = if self.logging > 1 {
-                ", and all packets take the slow path"
-            } else {
-                ""
-            };
-            write!(
-                f,
-                "\nthe programs write to the log{slow}; if nobody reads it, `envnet status --log` and Ctrl-C ends that"
-            )?;
-        }
-        Ok(())
-    }
-
-    /// What is there that another build has to do with.
-    fn write_foreign(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(why) = &self.unfit_map {
-            write!(f, "\n{why}; `envnet detach` removes everything there is")?;
-        }
-        match self.other_build.as_ref().map(|other| other.layouts.as_slice()) {
-            None => Ok(()),
-            Some([]) => f.write_str(
-                "\nanother build of envnet has its programs here; `envnet attach` puts this one's in their place while \
-                 packets flow",
-            ),
-            Some(layouts) => {
-                let layouts: Environments = layouts.iter().copied().collect();
-                write!(
-                    f,
-                    "\nanother build of envnet has its programs here, and maps of layout {layouts}, which this one (layout \
-                     {LAYOUT_VERSION}) cannot read; `envnet attach` puts this one's in their place while packets flow, and counts \
-                     from 0 again"
-                )
-            }
-        }
-    }
-}
-
-fn traffic(packets: u64, bytes: u64) -> String {
-    let (mut amount, mut unit) = (bytes, "B");
-    for next in ["KiB", "MiB", "GiB", "TiB"] {
-        if amount < 10 * 1024 {
-            break;
-        }
-        (amount, unit) = (amount / 1024, next);
-    }
-    format!("{packets} ({amount} {unit})")
-}
-
-/// Rows with their columns aligned, without a newline after the last.
-fn table(f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::Result {
-    let columns = rows.first().map_or(0, Vec::len);
-    let widths: Vec<usize> = (0..columns)
-        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
-        .collect();
-    for (number, row) in rows.iter().enumerate() {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
-        let newline = if number == 0 { "" } else { "\n" };
-        write!(f, "{newline}{}", cells.join("  ").trim_end())?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -499,24 +338,5 @@ mod tests {
             let row = format!("| {} | `{}` | ", reason as u32, reason.label());
             assert!(page.contains(&row), "docs/operations.md has no row {row}");
         }
-    }
-
-    #[test]
-    fn columns_are_aligned() {
-        struct Rows(Vec<Vec<String>>);
-        impl fmt::Display for Rows {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                table(f, &self.0)
-            }
-        }
-        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
-        let rows = Rows(vec![row(["A", "LONG", "B"]), row(["1234", "x", ""])]);
-        assert_eq!(rows.to_string(), "A     LONG  B\n1234  x");
-    }
-
-    #[test]
-    fn traffic_is_shown_in_units() {
-        assert_eq!(traffic(3, 300), "3 (300 B)");
-        assert_eq!(traffic(9000, 12_000_000), "9000 (11 MiB)");
     }
 }

@@ -1,9 +1,9 @@
 //! Another build of envnet takes over what one has attached, while packets flow; and pins that no build should touch.
 
 use std::{
+    cell::RefCell,
     collections::BTreeSet,
     fs, mem,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Stdio,
     thread,
@@ -26,10 +26,13 @@ use envnet_lab::{
     process::{self, Process},
 };
 
-use crate::flood::{Busy, counted};
+use crate::{
+    flood::{Busy, counted},
+    sweep::{Fault, Sweep},
+};
 
-/// How long the kernel may take to let go of a program.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the kernel may take to let go of a program. Those of filters wait in one queue for the whole machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs a test with each way that programs are attached and packets take.
 fn each_way(test: impl Fn(&Lab) -> Result<()>) -> Result<()> {
@@ -44,25 +47,9 @@ fn each_way(test: impl Fn(&Lab) -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// Another build: the same program but for a byte of the programs' ELF header that nobody reads.
+/// Another build of the program, in the laboratory's folder.
 fn another_build(lab: &Lab) -> Result<Envnet> {
-    const BPF_OBJECT: u16 = 247;
-    const MACHINE: usize = 18;
-    const PADDING: usize = 15;
-    let mut bytes = fs::read(lab.envnet().program()).context("the program cannot be read")?;
-    let headers = bytes
-        .windows(20)
-        .enumerate()
-        .filter(|(_, header)| header.starts_with(b"\x7fELF") && header[MACHINE..] == BPF_OBJECT.to_le_bytes());
-    let found: Vec<usize> = headers.map(|(offset, _)| offset).collect();
-    let [object] = found[..] else {
-        anyhow::bail!("{} BPF objects in the program", found.len());
-    };
-    bytes[object + PADDING] = 1;
-    let path = lab.directory().path().join("envnet-2");
-    fs::write(&path, bytes)?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-    Ok(lab.envnet().with_program(&path))
+    lab.envnet().another_build(&lab.directory().path().join("envnet-2"))
 }
 
 fn pins(lab: &Lab) -> PathBuf {
@@ -199,6 +186,31 @@ fn an_upgrade_killed_at_any_point_is_completed_or_taken_back() -> Result<()> {
     })
 }
 
+#[test]
+fn a_detach_killed_at_any_step_leaves_nothing_that_another_build_does_not_replace() -> Result<()> {
+    const STEPS: usize = 12;
+    attached_with(Options::default(), |lab| {
+        let other = another_build(lab)?;
+        let sweep = Sweep {
+            lab,
+            command: "detach",
+            what: "detach before another build".to_owned(),
+            cases: STEPS,
+        };
+        let old = RefCell::new(BTreeSet::new());
+        let prepare = |lab: &Lab| {
+            lab.attach()?;
+            *old.borrow_mut() = check_programs(lab)?;
+            Ok(())
+        };
+        sweep.run(Fault::Kill, prepare, |_| {
+            other.succeed("attach")?;
+            check_programs(lab)?;
+            gone(&old.borrow())
+        })
+    })
+}
+
 /// Makes what is attached another build's, with another layout of its maps: this one's pins under other names.
 fn age(lab: &Lab) -> Result<()> {
     let pins = pins(lab);
@@ -217,7 +229,7 @@ fn another_layout_is_replaced_while_packets_flow() -> Result<()> {
         let old = check_programs(lab)?;
         age(lab)?;
         let text = lab.envnet().succeed("status")?;
-        for word in ["another build", "layout 1", "`envnet attach`"] {
+        for word in ["another build", "layout 1", " attach`"] {
             ensure!(text.contains(word), "no {word} in {text}");
         }
         for part in ["attach --environments 1", "detach --environments 1"] {
@@ -322,7 +334,7 @@ fn maps_of_another_shape_are_refused() -> Result<()> {
         ensure!(programs(lab)? == old, "other programs were loaded");
         ensure!(guest.ping(plan::GATEWAY)?.is_some(), "the guest has lost the outside");
         let text = lab.envnet().succeed("status")?;
-        ensure!(text.contains("MAPPINGS") && text.contains("`envnet detach`"), "{text}");
+        ensure!(text.contains("MAPPINGS") && text.contains(" detach`"), "{text}");
         lab.detach()?;
         lab.attach()?;
         ensure!(lab.ping(dc.external(2))?.is_none(), "nobody is there");

@@ -6,6 +6,7 @@
 mod address_plans;
 mod counters;
 mod counting_program;
+mod damaged_maps;
 mod deaf;
 mod errors;
 mod foreign_ports;

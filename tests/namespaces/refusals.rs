@@ -2,14 +2,14 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use envnet_lab::{
     envnet::{Envnet, Outcome},
     interrupt, plan,
     plan::Mode,
 };
 
-use crate::fixture::{detached, refused};
+use crate::fixture::{attached, detached, refused};
 
 /// A mistake in the configuration: a line, what is written instead, and the key the error must name.
 const MISTAKES: [(&str, &str, &str); 16] = [
@@ -69,7 +69,48 @@ fn mistakes_in_the_configuration_are_refused_with_line_and_key() -> Result<()> {
 fn a_missing_configuration_is_refused() -> Result<()> {
     detached(|lab| {
         fs::remove_file(lab.configuration())?;
-        refused(lab, 2, &["envnet.toml"], || lab.envnet().run("attach"))
+        for command in ["attach", "plan", "status", "check"] {
+            refused(lab, 2, &["envnet.toml", "--config"], || lab.envnet().run(command)).context(command)?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn status_says_why_it_was_not_compared_with_the_configuration() -> Result<()> {
+    attached(|lab| {
+        let right = fs::read_to_string(lab.configuration())?;
+        for (line, mistake, words) in [
+            ("router = ", "rooter = ", ["envnet.toml:10", "rooter"]),
+            ("\"eth0\"", "\"eth7\"", ["uplink.interface", "eth7"]),
+        ] {
+            lab.write_configuration(&right.replacen(line, mistake, 1))?;
+            let text = lab.envnet().succeed("status")?;
+            let line = text
+                .lines()
+                .find(|line| line.starts_with("not compared with the configuration: "));
+            let line = line.with_context(|| format!("it does not say so: {text}"))?;
+            ensure!(words.iter().all(|word| line.contains(word)), "not {words:?}: {line}");
+            ensure!(text.contains("172.16.2.3"), "no status: {text}");
+        }
+        lab.write_configuration(&right)?;
+        ensure!(lab.status()?["not_compared"].is_null(), "{}", lab.status()?);
+        Ok(())
+    })
+}
+
+#[test]
+fn hints_are_for_the_host_and_file_at_hand() -> Result<()> {
+    detached(|lab| {
+        let (netns, file) = (lab.host().name(), lab.configuration());
+        let again = format!("`envnet --netns {netns} --config {} attach`", file.display());
+        let planned = lab.envnet().succeed("plan")?;
+        ensure!(planned.contains(&again), "no {again} in {planned}");
+        lab.attach()?;
+        lab.host().ip("link set vm1.2 down")?;
+        let status = lab.envnet().succeed("status")?;
+        ensure!(status.contains(&again), "no {again} in {status}");
+        Ok(())
     })
 }
 
@@ -148,20 +189,29 @@ fn without_privileges_nothing_is_tried() -> Result<()> {
         let program = lab.directory().path().join("envnet");
         fs::copy(lab.envnet().program(), &program)?;
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
-        refused(lab, 1, &["root"], || {
+        let configuration = lab.directory().path().join("readable.toml");
+        fs::copy(lab.configuration(), &configuration)?;
+        fs::set_permissions(lab.directory().path(), fs::Permissions::from_mode(0o755))?;
+        let run = |verb: &str| {
             let mut command = envnet_lab::process::command(&program);
             command
                 .arg("--netns")
                 .arg(lab.host().name())
                 .arg("--config")
-                .arg(lab.configuration())
-                .arg("attach");
+                .arg(&configuration)
+                .arg(verb);
             let output = envnet_lab::process::wait(command.uid(65_534).gid(65_534))?;
             Ok(Outcome {
                 status: output.status.code(),
                 stdout: String::from_utf8(output.stdout)?,
                 stderr: String::from_utf8(output.stderr)?,
             })
-        })
+        };
+        for verb in ["attach", "detach", "plan", "status"] {
+            refused(lab, 1, &["takes root", "sudo", verb], || run(verb)).context(verb)?;
+        }
+        let checked = run("check")?;
+        ensure!(checked.status == Some(0), "{checked:?}");
+        Ok(())
     })
 }

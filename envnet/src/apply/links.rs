@@ -1,6 +1,7 @@
 //! How links are made, changed and deleted.
 
 use std::{
+    hash::{BuildHasher, RandomState},
     io, thread,
     time::{Duration, Instant},
 };
@@ -15,7 +16,7 @@ use crate::{
         programs::Hook,
         tap,
     },
-    names::{LINK_GROUP, REMOVAL_GROUP},
+    names::{LINK_GROUP, REMOVAL_GROUPS},
     plan::{Attribute, OwnLink},
 };
 
@@ -149,23 +150,27 @@ impl Worker<'_> {
         let instance = self.instance;
         let netlink = self.host_netlink()?;
         let mut own = Vec::new();
-        for wanted in links {
-            let link = netlink.link(&wanted.name).await?;
-            own.extend(link.filter(|link| link.owner(instance) == Some(wanted.environment)));
+        for OwnLink { environment, name } in links {
+            let link = netlink.link(name).await?;
+            let link = link.filter(|link| link.owner(instance) == Some(*environment));
+            own.extend(link.map(|link| (link, *environment)));
         }
-        if let [link] = &own[..] {
+        if let [(link, _)] = &own[..] {
             return netlink.delete_link(link.index).await;
-        }
-        for link in &own {
-            netlink
-                .set_link(link.index, |message| message.link_group(REMOVAL_GROUP))
-                .await
-                .with_context(|| format!("cannot set the group of {}", link.name))?;
         }
         if own.is_empty() {
             return Ok(());
         }
-        netlink.delete_group(REMOVAL_GROUP).await.context("cannot delete links")
+        let group = removal_group();
+        for (link, environment) in &own {
+            // One that has no alias yet is known by the group that it now loses.
+            let alias = instance.alias(*environment);
+            netlink
+                .set_link(link.index, |message| message.alias(alias).link_group(group))
+                .await
+                .with_context(|| format!("cannot set the group of {}", link.name))?;
+        }
+        netlink.delete_group(group).await.context("cannot delete links")
     }
 
     pub(super) async fn set_link(&mut self, environment: u32, place: Place, name: &str, new: &Attribute) -> Result<()> {
@@ -216,6 +221,14 @@ impl Worker<'_> {
         let index = self.netns(environment, place)?.index(name)?;
         index.with_context(|| format!("{name} is gone"))
     }
+}
+
+/// A link group that nobody else's link is in. Looking would not make that sure, because a link can be put into a group at
+/// any time; chance does, with two thousand million to choose from.
+fn removal_group() -> u32 {
+    // A hasher's keys are random.
+    let [a, b, c, d, ..] = RandomState::new().hash_one(()).to_ne_bytes();
+    REMOVAL_GROUPS | u32::from_ne_bytes([a, b, c, d])
 }
 
 fn is_address_in_use(error: &Error) -> bool {

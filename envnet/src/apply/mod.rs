@@ -62,7 +62,7 @@ impl<'a> Applier<'a> {
                 return match left.len() {
                     0 => Err(anyhow!("{error}; everything before it was taken back")),
                     _ => Err(anyhow!(
-                        "{error}; not everything could be taken back:\n{}",
+                        "{error}; not everything could be taken back, the next `envnet attach` puts it right:\n{}",
                         left.join("\n")
                     )),
                 };
@@ -145,9 +145,7 @@ impl<'a> Applier<'a> {
                 let mut left = Vec::new();
                 for change in changes.iter().rev() {
                     let Some(inverse) = change.inverse() else {
-                        if is_lost(change) {
-                            left.push(describe(change));
-                        }
+                        left.extend(change.loss().map(|why| format!("{}: {why}", describe(change))));
                         continue;
                     };
                     log::debug!("taking back: {inverse}");
@@ -208,24 +206,6 @@ fn is_one_request(change: &Change) -> bool {
             | Action::DeleteAddress { .. }
             | Action::AddRoute(_)
             | Action::DeleteRoute(_)
-    )
-}
-
-/// Whether something is missed after a change that cannot be taken back: not after programs of another build have been
-/// replaced or let go of, nor after a sysctl of something that was made with it.
-fn is_lost(change: &Change) -> bool {
-    matches!(
-        change.action,
-        Action::DeleteLink { .. }
-            | Action::DeleteLinks(_)
-            | Action::DeleteNamespace { .. }
-            | Action::RemoveEnvironments(_)
-            | Action::RemoveMappings(_)
-            | Action::RemoveEndpoints(_)
-            | Action::InsertPort { .. }
-            | Action::RemovePort { .. }
-            | Action::RemovePorts(_)
-            | Action::DetachPrograms { .. }
     )
 }
 

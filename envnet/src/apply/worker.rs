@@ -88,7 +88,10 @@ impl<'a> Worker<'a> {
                     self.tables()?.remove_ports(&[index])?;
                 }
             }
-            Action::RemovePorts(indices) => self.tables()?.remove_ports(indices)?,
+            Action::RemovePorts(ports) => {
+                let indices: Vec<u32> = ports.iter().map(|port| port.index).collect();
+                self.tables()?.remove_ports(&indices)?;
+            }
             Action::AttachPrograms { site, link, undo } => {
                 self.attach_programs(environment, *site, link, *undo).await?;
             }

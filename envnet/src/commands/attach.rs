@@ -8,31 +8,41 @@ use super::{config_of, count, lock::Lock, session::Session};
 use crate::{
     apply::Applier,
     cli::{Cli, Part},
-    plan,
+    config::Config,
+    plan::{self, Others},
     progress::Progress,
 };
+
+/// What one look at the host has led to.
+struct Done {
+    changes: usize,
+    /// Whether there was something in the maps that could not be seen.
+    maps_unread: bool,
+    /// Whether another build's maps were there.
+    other_layout: bool,
+}
 
 pub(super) async fn run(cli: &Cli, part: &Part) -> Result<()> {
     let (config, others) = config_of(cli, part)?;
     let session = Session::open(cli)?;
     let _lock = Lock::take()?;
-    let (wanted, observed) = session.survey(&config).await?;
-    let changes = plan::attach(&wanted, &observed, &session.instance, others)?;
-    if !changes.is_empty() {
-        let progress = Progress::new(changes.len(), cli.json || cli.verbose);
-        Applier::new(&session.host, &session.instance, session.hook, &progress).apply_all(&changes)?;
+    let first = attach(cli, &session, &config, others).await?;
+    let mut changes = first.changes;
+    if first.maps_unread {
+        // What they still hold of environments that are to go can be read now that none of them is missing any more.
+        changes += attach(cli, &session, &config, others).await?.changes;
     }
-    let environments = count(wanted.environments.len(), "environment");
-    let moved = observed.has_other_layout();
+    let environments = count(config.environments.len(), "environment");
+    let moved = first.other_layout;
     if cli.json {
         println!(
             "{}",
-            json!({ "environments": config.environments, "changes": changes.len(), "counters_restarted": moved })
+            json!({ "environments": config.environments, "changes": changes, "counters_restarted": moved })
         );
-    } else if changes.is_empty() {
+    } else if changes == 0 {
         println!("{environments} attached already: no change");
     } else {
-        println!("{environments} attached: {}", count(changes.len(), "change"));
+        println!("{environments} attached: {}", count(changes, "change"));
     }
     if moved && !cli.json {
         println!(
@@ -41,4 +51,18 @@ pub(super) async fn run(cli: &Cli, part: &Part) -> Result<()> {
         );
     }
     Ok(())
+}
+
+async fn attach(cli: &Cli, session: &Session, config: &Config, others: Others) -> Result<Done> {
+    let (wanted, observed) = session.survey(config).await?;
+    let changes = plan::attach(&wanted, &observed, &session.instance, others)?;
+    if !changes.is_empty() {
+        let progress = Progress::new(changes.len(), cli.json || cli.verbose);
+        Applier::new(&session.host, &session.instance, session.hook, &progress).apply_all(&changes)?;
+    }
+    Ok(Done {
+        changes: changes.len(),
+        maps_unread: observed.maps_unread,
+        other_layout: observed.has_other_layout(),
+    })
 }

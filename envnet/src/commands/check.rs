@@ -3,11 +3,12 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::{config, count};
+use super::{config, count, warn};
 use crate::cli::Cli;
 
 pub(super) fn run(cli: &Cli) -> Result<()> {
     let config = config(cli)?;
+    warn(&config);
     if cli.json {
         println!(
             "{}",
@@ -16,8 +17,8 @@ pub(super) fn run(cli: &Cli) -> Result<()> {
     } else {
         let (environments, vms) = (config.environments.len(), config.vms.len());
         println!(
-            "{}: {} of {}",
-            cli.config.display(),
+            "{} is right: {} of {}",
+            cli.configuration().display(),
             count(environments, "environment"),
             count(vms, "machine")
         );

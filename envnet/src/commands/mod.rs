@@ -28,15 +28,22 @@ pub async fn run(cli: Cli) -> Result<()> {
 }
 
 fn config(cli: &Cli) -> Result<Config> {
-    Ok(Config::load(&cli.config)?)
+    Ok(Config::load(cli.configuration())?)
 }
 
 /// The configuration of the environments a command is about, and what is to become of the others that are there.
 fn config_of(cli: &Cli, part: &Part) -> Result<(Config, Others)> {
     let config = config(cli)?;
+    warn(&config);
     match &part.environments {
-        Some(part) => Ok((config.only(part, &cli.config)?, Others::Stay)),
+        Some(part) => Ok((config.only(part, cli.configuration())?, Others::Stay)),
         None => Ok((config, Others::Go)),
+    }
+}
+
+fn warn(config: &Config) {
+    if let Some(warning) = config.warning() {
+        log::warn!("{warning}");
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{config_of, count, lock::Lock, session::Session};
 use crate::{
-    cli::{Cli, Part},
+    cli::{self, Cli, Part},
     plan::{self, Change},
 };
 
@@ -47,8 +47,14 @@ pub(super) async fn run(cli: &Cli, part: &Part) -> Result<()> {
         ),
         number => {
             let part = part.environments.as_ref();
-            let part = part.map_or_else(String::new, |part| format!(" --environments \"{part}\""));
-            println!("{}; `envnet attach{part}` applies them", count(number, "change"));
+            let part = part.map_or_else(String::new, |part| {
+                format!(" --environments {}", cli::quoted(&part.to_string()))
+            });
+            println!(
+                "{}; `{} attach{part}` applies them",
+                count(number, "change"),
+                cli.again()
+            );
         }
     }
     Ok(())

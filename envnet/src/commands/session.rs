@@ -24,7 +24,7 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn open(cli: &Cli) -> Result<Self> {
-        host::check_privileges()?;
+        host::check_privileges(cli.command.name())?;
         let release = nix::sys::utsname::uname().context("cannot ask for the kernel's release")?;
         host::check_kernel(&release.release().to_string_lossy())?;
         check_mounts()?;

@@ -1,8 +1,8 @@
 //! `envnet status`: what is attached and what went through it; with `--log`, what the programs say meanwhile.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use aya_log::EbpfLogger;
 use envnet_common::maps::Settings;
 use tokio::{
@@ -13,45 +13,77 @@ use tokio::{
 use super::{config, lock::Lock, session::Session};
 use crate::{
     cli::{self, Cli},
+    config::{Config, ConfigError},
     kernel::{programs::Programs, tables::Tables},
     plan::{self, Others},
     status::Status,
 };
 
+/// How long it waits for another command before it looks all the same.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often it does so when what it looks at goes away meanwhile.
+const ATTEMPTS: usize = 12;
+
 pub(super) async fn run(cli: &Cli, options: &cli::Status) -> Result<()> {
-    let session = Session::open(cli)?;
-    let lock = Lock::take()?;
     // The maps know everything but the names of the machines, and what else there should be.
     let config = config(cli);
-    let survey = match &config {
-        Ok(config) => session.survey(config).await,
-        Err(error) => Err(anyhow!("{error:#}")),
-    };
-    let (observed, damaged) = match survey {
-        Ok((wanted, observed)) => {
-            let changes = plan::attach(&wanted, &observed, &session.instance, Others::Go);
-            (
-                observed,
-                changes.map_or_else(|_| BTreeSet::new(), |changes| plan::damaged(&wanted, &changes)),
-            )
-        }
-        Err(error) => {
-            log::debug!("not compared with the configuration: {error:#}");
-            (session.observe().await?, BTreeSet::new())
-        }
-    };
-    let status = Status::read(&observed, &session.instance, config.as_ref().ok(), &damaged)?;
-    drop(lock);
+    let is_missing = |error: &anyhow::Error| matches!(error.downcast_ref(), Some(ConfigError::Read { .. }));
+    if cli.config.is_some() && config.as_ref().is_err_and(is_missing) {
+        return config.map(drop);
+    }
+    let session = Session::open(cli)?;
+    let status = look(&session, &config).await?;
     if cli.json {
         println!("{}", serde_json::to_string(&status)?);
     } else {
-        println!("{status}");
+        println!("{}", status.text(&cli.again()));
     }
     if options.log {
         follow_log(&session, cli.verbose).await
     } else {
         Ok(())
     }
+}
+
+/// Looks while no other command is at work, or else at what there is meanwhile.
+async fn look(session: &Session, config: &Result<Config>) -> Result<Status> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let lock = Lock::take_within(PATIENCE)?;
+        match read(session, config).await {
+            Ok(status) => {
+                return Ok(Status {
+                    busy: lock.is_none(),
+                    ..status
+                });
+            }
+            // Something went away while it was looked at.
+            Err(_) if lock.is_none() && attempts < ATTEMPTS => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn read(session: &Session, config: &Result<Config>) -> Result<Status> {
+    let compared = match config {
+        Ok(config) => session.survey(config).await.map_err(|error| format!("{error:#}")),
+        Err(error) => Err(format!("{error:#}")),
+    };
+    let mut not_compared = None;
+    let (observed, damaged) = match compared {
+        Ok((wanted, observed)) => {
+            let changes = plan::attach(&wanted, &observed, &session.instance, Others::Go);
+            let damaged = changes.map(|changes| plan::damaged(&wanted, &changes));
+            (observed, damaged.unwrap_or_default())
+        }
+        Err(error) => {
+            not_compared = Some(error);
+            (session.observe().await?, BTreeSet::new())
+        }
+    };
+    let status = Status::read(&observed, &session.instance, config.as_ref().ok(), &damaged)?;
+    Ok(Status { not_compared, ..status })
 }
 
 async fn follow_log(session: &Session, translations: bool) -> Result<()> {

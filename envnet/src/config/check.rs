@@ -6,7 +6,7 @@ use envnet_common::Mac;
 use ipnet::Ipv4Net;
 use toml::Spanned;
 
-use super::{Accelerate, Addresses, Config, Taps, Uplink, UplinkMode, Vm, error::Problem, file};
+use super::{Accelerate, Addresses, Config, ROUTER, Taps, Uplink, UplinkMode, Vm, error::Problem, file};
 use crate::names;
 
 /// `IFNAMSIZ` - 1: the kernel refuses longer names.
@@ -92,8 +92,8 @@ fn is_unicast(address: Ipv4Addr) -> bool {
     first != 0 && first != 127 && first < 224
 }
 
-fn network(key: &str, value: &Spanned<Ipv4Net>) -> Result<Ipv4Net, Problem> {
-    let prefix = *value.get_ref();
+fn network(key: &str, value: &Spanned<file::PrefixText>) -> Result<Ipv4Net, Problem> {
+    let prefix = value.get_ref().0;
     if prefix.addr() == prefix.network() {
         Ok(prefix)
     } else {
@@ -227,6 +227,13 @@ fn vms(file: &[Spanned<file::Vm>], addresses: &Addresses) -> Result<Vec<Vm>, Pro
                     key("name"),
                     vm.name.span(),
                     format!("`{name}` is not a name; use a word without spaces"),
+                );
+            }
+            if name == ROUTER {
+                return problem(
+                    key("name"),
+                    vm.name.span(),
+                    format!("`{ROUTER}` is what every environment's own router is called; use another name"),
                 );
             }
             unique(&mut by_name, name.clone(), key("name"), vm.name.span(), index)?;

@@ -32,9 +32,23 @@ pub(super) struct Uplink {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Addresses {
-    pub(super) internal: Spanned<Ipv4Net>,
+    pub(super) internal: Spanned<PrefixText>,
     pub(super) router: Spanned<Ipv4Addr>,
-    pub(super) external: Spanned<Ipv4Net>,
+    pub(super) external: Spanned<PrefixText>,
+}
+
+/// A prefix as it is written.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct PrefixText(pub(super) Ipv4Net);
+
+impl TryFrom<String> for PrefixText {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = |_| format!("`{text}` is not an IPv4 prefix; write one with its length, 10.0.0.0/24");
+        text.parse().map(Self).map_err(wrong)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -16,6 +16,9 @@ use ipnet::Ipv4Net;
 
 pub use self::{environments::Environments, error::ConfigError};
 
+/// What the router is called where guests have their names.
+pub const ROUTER: &str = "router";
+
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -118,6 +121,19 @@ impl Config {
 }
 
 impl Config {
+    /// What is right but rarely meant.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let pool = self.addresses.external;
+        let outside = self.uplink.gateway.filter(|gateway| !pool.contains(gateway));
+        outside.map(|gateway| {
+            format!(
+                "uplink.gateway {gateway} is outside addresses.external {pool}: the routers ask for it on the uplink all the \
+                 same, but it answers only if it knows that {pool} is there"
+            )
+        })
+    }
+
     /// The same for a part of the environments; `path` is the file's, for the error.
     pub fn only(mut self, part: &Environments, path: &Path) -> Result<Self, ConfigError> {
         let missing: Environments = part

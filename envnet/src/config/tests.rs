@@ -51,6 +51,28 @@ fn a_good_file_is_read() {
 }
 
 #[test]
+fn the_example_is_good_and_the_one_of_the_first_page() {
+    let example = include_str!("../../../examples/envnet.toml");
+    let config = Config::parse(example, Path::new("examples/envnet.toml")).expect("good");
+    assert_eq!(config.warning(), None);
+    let page = include_str!("../../../README.md");
+    assert!(
+        page.contains(&format!("```toml\n{example}```")),
+        "README.md shows another one"
+    );
+}
+
+#[test]
+fn a_gateway_outside_the_pool_is_warned_of() {
+    let warning = |gateway: &str| parse(&GOOD.replace("\"172.16.0.1\"", gateway)).expect("good").warning();
+    assert_eq!(warning("\"172.16.0.1\""), None);
+    let warning = warning("\"192.168.1.1\"").expect("a warning");
+    for word in ["uplink.gateway", "192.168.1.1", "addresses.external", "172.16.0.0/16"] {
+        assert!(warning.contains(word), "no {word} in {warning}");
+    }
+}
+
+#[test]
 fn environments_can_be_listed() {
     for (text, expected) in [
         ("[1, 2, 7]", vec![1, 2, 7]),
@@ -122,7 +144,14 @@ fn wrong_addresses_are_refused() {
         "9: addresses.internal: ",
         &["unicast"],
     );
-    refused(internal, "internal = \"10.0.0/24\"", "9: internal: ", &[]);
+    for wrong in ["10.0.0/24", "10.0.0.0", "10.0.0.0/33", "fd00::/64"] {
+        refused(
+            internal,
+            &format!("internal = \"{wrong}\""),
+            "9: internal: ",
+            &[wrong, "length"],
+        );
+    }
     refused(
         "\"172.16.0.0/16\"",
         "\"172.16.0.0/25\"",
@@ -162,6 +191,12 @@ fn wrong_machines_are_refused() {
     refused("\"10.0.0.3\"", "\"10.0.0.1\"", "22: vm[1].address: ", &["router"]);
     refused("\"10.0.0.3\"", "\"10.0.0.0\"", "22: vm[1].address: ", &["network"]);
     refused("\"member\"", "\"dc\"", "21: vm[1].name: ", &["vm[0]"]);
+    refused(
+        "\"member\"",
+        "\"router\"",
+        "21: vm[1].name: ",
+        &["router", "another name"],
+    );
     refused("\"member\"", "\"a b\"", "21: vm[1].name: ", &["spaces"]);
     refused("\"member\"", "\"a\\u001b\"", "21: vm[1].name: ", &["word"]);
     let mac = "mac = \"52:54:00:00:00:02\"";

@@ -9,7 +9,9 @@ use envnet_common::{
 use ipnet::Ipv4Net;
 
 use crate::{
+    config::Environments,
     desired::{Link, LinkKind, Place, Port, Route, Sysctl},
+    inventory::KnownPort,
     kernel::programs::Site,
 };
 
@@ -143,8 +145,8 @@ pub enum Action {
         /// Its name.
         link: String,
     },
-    /// Take ports from the fast path, by their interface indices.
-    RemovePorts(Vec<u32>),
+    /// Take ports from the fast path.
+    RemovePorts(Vec<KnownPort>),
     /// Attach a site's programs to a link, replacing what envnet has there.
     AttachPrograms {
         /// Which programs.
@@ -316,6 +318,27 @@ impl Change {
     }
 }
 
+impl Change {
+    /// Why something is missed after a change that cannot be taken back, if anything is: nothing is after programs of
+    /// another build have been replaced or let go of, nor after a sysctl of something that was made with it.
+    #[must_use]
+    pub const fn loss(&self) -> Option<&'static str> {
+        match &self.action {
+            Action::DeleteLink { .. } | Action::DeleteLinks(_) | Action::DeleteNamespace { .. } => {
+                Some("it was removed already, with all that was in it")
+            }
+            Action::RemoveEnvironments(_)
+            | Action::RemoveMappings(_)
+            | Action::RemoveEndpoints(_)
+            | Action::RemovePort { .. }
+            | Action::RemovePorts(_) => Some("it was removed already, with what was counted and learned"),
+            Action::DetachPrograms { .. } => Some("they were taken away already"),
+            Action::InsertPort { old: Some(_), .. } => Some("it was changed already"),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.action {
@@ -368,8 +391,8 @@ impl fmt::Display for Change {
                 )
             }
             Action::RemoveEnvironments(environments) => {
-                f.write_str("- in the maps environment")?;
-                environments.values().try_for_each(|number| write!(f, " {number}"))
+                let environments: Environments = environments.values().copied().collect();
+                write!(f, "- {} in the maps", environments.named())
             }
             Action::InsertMapping { key, new, old } => {
                 let mark = if old.is_some() { '~' } else { '+' };
@@ -396,9 +419,12 @@ impl fmt::Display for Change {
                 write!(f, "{mark} fast path at {}", port.link)
             }
             Action::RemovePort { link } => write!(f, "- fast path at {link}"),
-            Action::RemovePorts(indices) => {
-                f.write_str("- fast path at interface")?;
-                indices.iter().try_for_each(|index| write!(f, " {index}"))
+            Action::RemovePorts(ports) => {
+                f.write_str("- fast path at")?;
+                ports.iter().try_for_each(|port| match &port.link {
+                    Some(link) => write!(f, " {link}"),
+                    None => write!(f, " interface {} (gone)", port.index),
+                })
             }
             Action::AttachPrograms { site, link, .. } => {
                 write!(f, "+ programs on {}{}", Located(site.place(), link), driver(*site))

@@ -1,5 +1,7 @@
 //! Why a plan cannot be made.
 
+use std::collections::BTreeMap;
+
 use envnet_common::maps;
 use ipnet::Ipv4Net;
 
@@ -7,7 +9,11 @@ use super::fast;
 use crate::{
     config::Environments,
     desired::{Uplink, Wanted},
-    kernel::programs::{Attached, Site},
+    kernel::{
+        netlink::Route,
+        programs::{Attached, Site},
+    },
+    names,
     observe::Observed,
 };
 
@@ -53,11 +59,25 @@ pub enum Conflict {
     Maps(String),
     /// Other environments have another build's programs.
     #[error(
-        "another build of envnet has attached {}; run `envnet attach` without --environments first, which puts this one's \
-         programs in the place of that one's",
+        "with another build's programs, or without one of the pins: {}; run `envnet attach` without --environments first, which \
+         mends that for all",
         .0.named()
     )]
     Build(Environments),
+    /// Other environments have another pool of external addresses.
+    #[error(
+        "addresses.external is {wanted}, where it was {present} for {}, and all must have the same; run `envnet attach` without \
+         --environments, which moves them, or put addresses.external back",
+        others.named()
+    )]
+    Pool {
+        /// The other environments.
+        others: Environments,
+        /// What they have.
+        present: Ipv4Net,
+        /// What the file says.
+        wanted: Ipv4Net,
+    },
     /// Other environments have another uplink.
     #[error(
         "the uplink, which all environments share, is not as {} had it so far (its [uplink] settings, its MTU, or the \
@@ -94,6 +114,7 @@ pub(super) fn with_others(wanted: &Wanted, observed: &Observed, others: &[u32]) 
     if !observed.programs_loaded || observed.has_other_layout() {
         return Err(Conflict::Build(all()));
     }
+    with_pool_of(wanted, observed, others)?;
     let in_use = observed
         .fast
         .ports
@@ -121,6 +142,36 @@ pub(super) fn with_others(wanted: &Wanted, observed: &Observed, others: &[u32]) 
         }
     }
     Ok(())
+}
+
+/// Refuses another pool than that of the `others`, whose routers have it as the one route without a next hop.
+fn with_pool_of(wanted: &Wanted, observed: &Observed, others: &[u32]) -> Result<(), Conflict> {
+    let routes = wanted.environments.values().flat_map(|environment| &environment.routes);
+    let mut pools = routes.filter(|route| route.gateway.is_none());
+    let Some(wanted) = pools.next().map(|route| route.destination) else {
+        return Ok(());
+    };
+    let mut differing: BTreeMap<Ipv4Net, Vec<u32>> = BTreeMap::new();
+    for number in others {
+        let routes = observed
+            .routers
+            .get(number)
+            .into_iter()
+            .flat_map(|router| &router.routes);
+        let is_pool = |(route, link): &&(Route, String)| route.gateway.is_none() && *link == names::gateway(*number);
+        let pools: Vec<Ipv4Net> = routes.filter(is_pool).map(|(route, _)| route.destination).collect();
+        if let Some(present) = pools.first().filter(|_| !pools.contains(&wanted)) {
+            differing.entry(*present).or_default().push(*number);
+        }
+    }
+    match differing.into_iter().next() {
+        None => Ok(()),
+        Some((present, others)) => Err(Conflict::Pool {
+            others: others.into_iter().collect(),
+            present,
+            wanted,
+        }),
+    }
 }
 
 /// Whether an uplink is another one than before, or has a program of another kind. Not so when only its Ethernet address has

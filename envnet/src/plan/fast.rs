@@ -10,6 +10,7 @@ use envnet_common::{
 use super::{Action, Change, Others, Phase, make::EnvironmentPlan};
 use crate::{
     desired::{Place, Port, Uplink, Wanted},
+    inventory::KnownPort,
     kernel::{
         netlink::Kind,
         programs::{Attached, Site},
@@ -54,11 +55,11 @@ impl EnvironmentPlan<'_> {
         };
         let kept: BTreeSet<u32> = ports.iter().filter_map(|port| index(&port.link)).collect();
         let present = self.inventory.entries_of(wanted.number).iter();
-        let surplus: Vec<u32> = present
-            .filter(|index| !kept.contains(index))
+        let surplus: Vec<KnownPort> = present
+            .filter(|port| !kept.contains(&port.index))
             // One that is in another environment's bridge by now is that one's to change.
-            .filter(|index| self.inventory.home(**index).is_none_or(|home| home == wanted.number))
-            .copied()
+            .filter(|port| self.inventory.home(port.index).is_none_or(|home| home == wanted.number))
+            .cloned()
             .collect();
         // Own links keep their programs, or go with them, as long as there is a fast path at all.
         let stays = |name: &str| {

@@ -12,7 +12,7 @@ use crate::{
         netlink::{self, Kind},
         programs::{Attached, Site},
     },
-    names::{self, Instance, LINK_GROUP, REMOVAL_GROUP},
+    names::{self, Instance, LINK_GROUP, REMOVAL_GROUPS},
     observe::{Observed, Router},
 };
 
@@ -236,8 +236,8 @@ impl<'a> EnvironmentPlan<'a> {
             Attribute::Alias(self.instance.alias(self.wanted.number)),
             Attribute::Alias(present.alias.clone()),
         );
-        if present.group == REMOVAL_GROUP {
-            // A crash has left it there; deleting others would take it along.
+        // A crash while it was being deleted has left it there.
+        if present.group >= REMOVAL_GROUPS {
             set(Attribute::Group(LINK_GROUP), Attribute::Group(present.group));
         }
         if let Some(mac) = wanted.mac {

@@ -12,9 +12,9 @@ use crate::{
     observe::Observed,
 };
 
-/// So many environments lose their links at once: enough to make waiting for the kernel rare, and few enough not to keep
-/// everybody else on the host from changing a link for long.
-const AT_ONCE: usize = 10;
+/// So many environments lose their links at once. The kernel waits some 17 ms for each bridge (`rcu_barrier`) with the lock on
+/// all links held, which must not be for long, and once more for the batch, which must not be often.
+const AT_ONCE: usize = 12;
 
 /// Plans the removal of everything the instance has.
 #[must_use]
@@ -128,8 +128,6 @@ fn links(numbers: &[u32], inventory: &Inventory<'_>) -> Vec<Action> {
     let own: Vec<_> = own.collect();
     if own.is_empty() {
         Vec::new()
-    } else if inventory.removal_group_is_taken {
-        own.into_iter().map(|link| Action::DeleteLinks(vec![link])).collect()
     } else {
         vec![Action::DeleteLinks(own)]
     }

@@ -111,6 +111,7 @@ impl Model {
                 pinned: false,
                 other_builds: None,
                 unfit_map: None,
+                maps_unread: false,
             },
             next_index: 10,
         }
@@ -312,7 +313,10 @@ impl Model {
                 let index = self.observed.links[&link].index;
                 self.observed.fast.ports.remove(&index);
             }
-            Action::RemovePorts(indices) => self.observed.fast.ports.retain(|index, _| !indices.contains(index)),
+            Action::RemovePorts(gone) => {
+                let is_gone = |index| gone.iter().any(|port| port.index == index);
+                self.observed.fast.ports.retain(|index, _| !is_gone(*index));
+            }
             Action::AttachPrograms { site, link, .. } => {
                 assert!(self.observed.programs_loaded);
                 assert!(
@@ -800,6 +804,27 @@ fn a_part_that_concerns_the_others_is_refused() {
     // Nobody else is there.
     assert!(part(&old, "1-3", &model).is_ok());
 
+    for accelerate in ["auto", "off"] {
+        let text = text("1-3", "macvlan", &[2, 3])
+            .replace("[addresses]", &format!("accelerate = \"{accelerate}\"\n[addresses]"));
+        let parse = |text: &str| Config::parse(text, Path::new("test.toml")).expect("a good configuration");
+        let mut model = Model::new();
+        model.attach(&parse(&text));
+        for pool in ["172.16.0.0/15", "172.20.0.0/16"] {
+            let refused = part(&parse(&text.replace("172.16.0.0/16", pool)), "2", &model);
+            let refused = refused.expect_err("another pool").to_string();
+            for word in [
+                "addresses.external",
+                pool,
+                "environments 1, 3",
+                "172.16.0.0/16",
+                "without --environments",
+            ] {
+                assert!(refused.contains(word), "no {word} in {refused}");
+            }
+        }
+    }
+
     let model = attached();
     for other in [
         ("172.16.0.1", "172.16.0.2"),
@@ -828,6 +853,61 @@ fn a_part_that_concerns_the_others_is_refused() {
         ),
         "{refused:?}"
     );
+}
+
+#[test]
+fn a_port_that_goes_is_named() {
+    let mut model = Model::new();
+    model.attach(&config("1", "macvlan", &[2, 3]));
+    let tap = model.observed.links["vm1.3"].index;
+    let shown = |model: &Model| {
+        let changes = attach(
+            &wanted(&config("1", "macvlan", &[2])),
+            &model.observed,
+            &Instance::Host,
+            Others::Go,
+        );
+        let changes = changes.expect("no conflict");
+        let ports = changes
+            .iter()
+            .find(|change| matches!(change.action, Action::RemovePorts(_)));
+        ports.expect("a port that goes").to_string()
+    };
+    assert_eq!(shown(&model), "- fast path at vm1.3");
+    model.observed.links.remove("vm1.3");
+    assert_eq!(shown(&model), format!("- fast path at interface {tap} (gone)"));
+}
+
+#[test]
+fn what_cannot_be_taken_back_says_why() {
+    let mut model = Model::new();
+    let old = config("1-2", "macvlan", &[2, 3]);
+    let mut changes = model.attach(&old);
+    changes.extend(
+        attach(
+            &wanted(&config("1", "bridge", &[2])),
+            &model.observed,
+            &Instance::Host,
+            Others::Go,
+        )
+        .expect("no conflict"),
+    );
+    changes.extend(detach(&model.observed, &Instance::Host));
+    for change in changes {
+        let removes = change.to_string().starts_with("- ");
+        let removes = removes && !matches!(change.action, Action::RemovePins);
+        let nothing_missed = change.inverse().is_some() || change.loss().is_some();
+        assert!(nothing_missed || !removes, "{change}");
+    }
+}
+
+#[test]
+fn the_example_is_planned() {
+    let text = include_str!("../../../examples/envnet.toml").replace("eth0", "up0");
+    let config = Config::parse(&text, Path::new("examples/envnet.toml")).expect("a good configuration");
+    let mut model = Model::new();
+    assert!(!model.attach(&config).is_empty());
+    nothing_left(&mut model, &config);
 }
 
 #[test]

@@ -1,0 +1,27 @@
+//! A map that cannot be found any more while an environment goes: one `attach` is enough for both.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use envnet::{kernel::tables, names::Instance};
+use envnet_common::maps;
+use envnet_lab::plan::{self, Mode};
+
+use crate::fixture::attached;
+
+#[test]
+fn an_environment_goes_at_once_although_a_map_is_missing() -> Result<()> {
+    attached(|lab| {
+        let pins = tables::directory(&Instance::Named(lab.host().name().to_owned()));
+        for name in maps::ALL {
+            lab.write_configuration(&plan::configuration(2, Mode::Macvlan))?;
+            lab.attach()?;
+            fs::remove_file(pins.join(name)).context(name)?;
+            lab.write_configuration(&plan::configuration(1, Mode::Macvlan))?;
+            lab.attach()?;
+            let left = lab.envnet().succeed("plan")?;
+            ensure!(left.contains("no change"), "{name}: {left}");
+        }
+        Ok(())
+    })
+}
