@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::Ipv4Addr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
@@ -127,11 +127,22 @@ impl Lab {
             None => configuration,
         })?;
         if accelerate == Some("xdp") {
-            // Across a veth, frames of the outside's own stack come with unfinished checksums, which XDP cannot know of.
-            let mut ethtool = lab.outside.command("ethtool");
-            output(ethtool.args(["--features", "eth0", "tx-checksumming", "off"]))?;
+            lab.finish_checksums(true)?;
         }
         Ok(lab)
+    }
+
+    /// Whether the outside finishes its checksums. Across a veth, frames of its own stack otherwise come with unfinished
+    /// ones, which XDP cannot know of.
+    pub fn finish_checksums(&self, finish: bool) -> Result<()> {
+        let mut ethtool = self.outside.command("ethtool");
+        let offload = if finish { "off" } else { "on" };
+        output(ethtool.args(["--features", "eth0", "tx-checksumming", offload])).map(drop)
+    }
+
+    /// From now on the command is that program, another build for example.
+    pub fn set_program(&mut self, program: &Path) {
+        self.envnet = self.envnet.with_program(program);
     }
 
     /// Whether there is a fast path.
@@ -227,9 +238,14 @@ impl Lab {
 
     /// Starts a namespace guest whose interface can do only that much.
     pub fn guest_with(&self, environment: u8, role: Role, offload: Offload) -> Result<Guest> {
+        self.guest_on(role.tap(environment), environment, role, offload)
+    }
+
+    /// Starts a namespace guest on any tap of the host, which is made for it if there is none.
+    pub fn guest_on(&self, tap: String, environment: u8, role: Role, offload: Offload) -> Result<Guest> {
         let name = format!("{}-{environment}.{}", self.host.name(), role.number);
         let settings = Settings {
-            tap: role.tap(environment),
+            tap,
             address: role.internal(),
             prefix: INTERNAL_PREFIX,
             router: ROUTER,

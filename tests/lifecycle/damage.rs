@@ -8,10 +8,10 @@ use envnet::{
     names::{GATEWAY_INDEX_BASE, Instance},
 };
 use envnet_lab::{
-    Lab, Options,
-    fixture::{converged, detached_with, restored},
+    Lab,
+    fixture::{converged, detached_each_mode, restored},
     plan::Mode,
-    process, snapshot,
+    process,
 };
 
 /// Something that happens to environment 1.
@@ -187,31 +187,24 @@ fn what_is_damaged_is_removed_all_the_same() -> Result<()> {
 
 /// Runs a test after each damage to a running environment; `test` is also told what the host was before that.
 fn each_damage(test: impl Fn(&Lab, &str) -> Result<()>) -> Result<()> {
-    for (mode, more) in [(Mode::Macvlan, ON_THE_UPLINK), (Mode::Bridge, ON_THE_BRIDGE)] {
-        let options = Options {
-            environments: 1,
-            mode,
-            accelerate: Some("tc"),
-            ..Options::default()
+    detached_each_mode(|lab, mode, before| {
+        // What both have, in one of them is enough.
+        let (common, more) = match mode {
+            Mode::Macvlan => (EVERYWHERE, ON_THE_UPLINK),
+            Mode::Bridge => (&[][..], ON_THE_BRIDGE),
         };
-        detached_with(options, |lab| {
-            let before = snapshot::of_host(lab)?;
-            let mut failures = Vec::new();
-            // What both have, in one of them is enough.
-            let common = if mode == Mode::Macvlan { EVERYWHERE } else { &[] };
-            for Damage { what, happen } in common.iter().chain(more) {
-                lab.attach()?;
-                let tested = happen(lab).context("doing damage").and_then(|()| test(lab, &before));
-                if let Err(error) = tested {
-                    failures.push(format!("{what}: {error:#}"));
-                    lab.detach()?;
-                }
+        let mut failures = Vec::new();
+        for Damage { what, happen } in common.iter().chain(more) {
+            lab.attach()?;
+            let tested = happen(lab).context("doing damage").and_then(|()| test(lab, before));
+            if let Err(error) = tested {
+                failures.push(format!("{what}: {error:#}"));
+                lab.detach()?;
             }
-            ensure!(failures.is_empty(), "{}", failures.join("\n"));
-            Ok(())
-        })?;
-    }
-    Ok(())
+        }
+        ensure!(failures.is_empty(), "{}", failures.join("\n"));
+        Ok(())
+    })
 }
 
 fn in_host(lab: &Lab, arguments: &str) -> Result<()> {

@@ -17,14 +17,14 @@ use crate::flood::{Busy, with};
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A machine that comes and goes.
-const THIRD: Role = Role {
+pub(crate) const THIRD: Role = Role {
     name: "third",
     number: 4,
     mac: "52:54:00:00:00:04",
 };
 
 /// The configuration with another machine, whose Ethernet address may be said.
-fn with_third(configuration: &str, mac: Option<&str>) -> String {
+pub(crate) fn with_third(configuration: &str, mac: Option<&str>) -> String {
     let (name, address) = (THIRD.name, THIRD.internal());
     let mac = mac.map_or_else(String::new, |mac| format!("mac = \"{mac}\"\n"));
     format!("{configuration}\n[[vm]]\nname = \"{name}\"\naddress = \"{address}\"\n{mac}")

@@ -165,6 +165,9 @@ fn run(options: &Options) -> Result<()> {
     }
     record.seconds = progress.seconds();
     println!("{}", report::table::table(&record));
+    if options.scale.is_some() {
+        println!("{}", report::scale::section(&record).unwrap_or_default());
+    }
     report::write(&record, &options.output)?;
     if let Some(docs) = options.docs.as_ref().filter(|_| options.full)
         && options.only.is_empty()

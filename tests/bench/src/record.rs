@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     machine::Machine,
     methods::{LIMIT, REFERENCE},
+    report::table::number,
     statistics::{median, within},
 };
 
@@ -125,17 +126,26 @@ impl Row {
         self.median.within.is_some()
     }
 
+    /// What so few rounds found that nothing follows from them.
+    fn spread(&self) -> String {
+        match &self.samples[..] {
+            [_] => "one round".to_owned(),
+            samples => {
+                let least = samples.iter().copied().fold(f64::INFINITY, f64::min);
+                let most = samples.iter().copied().fold(0.0, f64::max);
+                format!("{} rounds, {} to {}", samples.len(), number(least), number(most))
+            }
+        }
+    }
+
     /// Why the row's ratios may not be the same next time.
     pub(crate) fn doubt(&self) -> Option<String> {
-        let figures = [self.to_reference, self.to_limit].into_iter().flatten();
-        let doubtful: Vec<_> = figures.filter(|figure| !figure.is_repeatable()).collect();
-        if doubtful.iter().any(|figure| figure.within.is_none()) {
-            return Some(format!(
-                "{} rounds are too few to say how repeatable",
-                self.samples.len()
-            ));
+        if !self.samples.is_empty() && !self.has_interval() {
+            return Some(self.spread());
         }
-        let worst = doubtful.iter().filter_map(Figure::between_runs).reduce(f64::max)?;
+        let figures = [self.to_reference, self.to_limit].into_iter().flatten();
+        let doubtful = figures.filter(|figure| !figure.is_repeatable());
+        let worst = doubtful.filter_map(|figure| figure.between_runs()).reduce(f64::max)?;
         Some(if worst > 1.0 {
             "not repeatable: two runs may differ by more than twice".to_owned()
         } else {

@@ -3,12 +3,16 @@
 use std::{collections::BTreeSet, fmt, time::Duration};
 
 use fastrand::Rng;
+use nix::errno::Errno;
 
 use super::{
     damage::Damage,
     model::{ACCELERATIONS, Card, MACHINES, MOST_ENVIRONMENTS, Model, Seat, State, Wanted},
 };
-use crate::plan::Mode;
+use crate::{faults::Effect, plan::Mode};
+
+/// What the kernel says when a call fails on purpose.
+const ERRORS: [Errno; 3] = [Errno::EIO, Errno::ENOMEM, Errno::EBUSY];
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +32,13 @@ pub(super) enum Action {
     /// Begin to change the file's environments into those of another file, and die.
     KillAttach(Wanted, Duration),
     KillDetach(Duration),
+    /// The same, but killed at a system call by its number, or told that the call has failed.
+    StrikeAttach(Wanted, usize, Effect),
+    StrikeDetach(usize, Effect),
     Damage(Damage),
     SwitchOn(Seat, Card),
+    /// On a tap that a hypervisor makes and plugs in itself.
+    SwitchOnForeign(Seat, Card),
     SwitchOff(Seat),
     /// Off and on again, perhaps as another machine.
     Restart(Seat, Card),
@@ -56,8 +65,13 @@ impl Action {
             Self::Rest => "detach and count",
             Self::KillAttach(..) => "kill attach",
             Self::KillDetach(_) => "kill detach",
+            Self::StrikeAttach(_, _, Effect::Kill) => "kill attach at a call",
+            Self::StrikeAttach(..) => "fail a call of attach",
+            Self::StrikeDetach(_, Effect::Kill) => "kill detach at a call",
+            Self::StrikeDetach(..) => "fail a call of detach",
             Self::Damage(_) => "damage",
             Self::SwitchOn(..) => "guest on",
+            Self::SwitchOnForeign(..) => "guest on a foreign port",
             Self::SwitchOff(_) => "guest off",
             Self::Restart(..) => "guest restarted",
             Self::Race(..) => "two commands at once",
@@ -77,7 +91,10 @@ impl fmt::Display for Action {
             Self::DetachPart(environment) => write!(formatter, ": {environment}"),
             Self::KillAttach(file, delay) => write!(formatter, " after {delay:?}: {}", Short(file)),
             Self::KillDetach(delay) => write!(formatter, " after {delay:?}"),
+            Self::StrikeAttach(file, call, effect) => write!(formatter, " {call} ({effect:?}): {}", Short(file)),
+            Self::StrikeDetach(call, effect) => write!(formatter, " {call} ({effect:?})"),
             Self::Damage(damage) => write!(formatter, ": {damage:?}"),
+            Self::SwitchOnForeign(seat, card) => write!(formatter, ": {} {card:?}", seat.foreign_tap()),
             Self::SwitchOn(seat, card) | Self::Restart(seat, card) => write!(formatter, ": {} {card:?}", seat.tap()),
             Self::SwitchOff(seat) => write!(formatter, ": {}", seat.tap()),
             Self::Race(first, second) => write!(formatter, ": {first}, {second}"),
@@ -100,6 +117,7 @@ impl fmt::Display for Short<'_> {
             machines,
             accelerate,
             mode,
+            build,
         } = self.0;
         let machines = machines.iter().map(|(&machine, with_mac)| {
             let name = MACHINES[machine].name;
@@ -110,7 +128,10 @@ impl fmt::Display for Short<'_> {
             }
         });
         let machines: Vec<_> = machines.collect();
-        write!(formatter, "{environments:?}, {machines:?}, {accelerate}, {mode:?}")
+        write!(
+            formatter,
+            "{environments:?}, {machines:?}, {accelerate}, {mode:?}, build {build}"
+        )
     }
 }
 
@@ -149,12 +170,19 @@ fn when_attached(rng: &mut Rng, draw: u32, model: &Model, attached: &Wanted) -> 
         26..29 => Action::Edit(changed(rng, &model.file)),
         29..32 => Action::Detach,
         32..34 => Action::Rest,
-        34..42 => Action::KillAttach(changed(rng, &model.file), delay(rng)),
-        42..46 => Action::KillDetach(delay(rng)),
-        46..56 => Action::Damage(Damage::choose(rng, attached)?),
-        56..73 => {
+        34..42 => {
+            let file = changed(rng, &model.file);
+            broken_attach(rng, file)
+        }
+        42..46 => broken_detach(rng),
+        46..56 => Action::Damage(Damage::choose(rng, attached, &model.foreign)?),
+        56..70 => {
             let seat = *rng.choice(&free)?;
             Action::SwitchOn(seat, card(rng, attached, seat))
+        }
+        70..73 => {
+            let seat = *rng.choice(&free)?;
+            Action::SwitchOnForeign(seat, card(rng, attached, seat))
         }
         73..77 => Action::SwitchOff(*rng.choice(&model.reachable())?),
         77..84 => {
@@ -181,8 +209,8 @@ fn when_detached(rng: &mut Rng, draw: u32, model: &Model) -> Action {
         0..50 => Action::Attach,
         50..65 => Action::Edit(changed(rng, &model.file)),
         65..70 => Action::Look,
-        70..80 => Action::KillAttach(model.file.clone(), delay(rng)),
-        80..83 => Action::KillDetach(delay(rng)),
+        70..80 => broken_attach(rng, model.file.clone()),
+        80..83 => broken_detach(rng),
         83..87 => Action::Detach,
         87..91 => race(rng),
         _ => Action::Rebuild(match model.file.mode {
@@ -197,11 +225,45 @@ fn when_unsettled(rng: &mut Rng, draw: u32, model: &Model) -> Action {
         0..45 => Action::Attach,
         45..60 => Action::Detach,
         60..62 => Action::Rest,
-        62..75 => Action::KillAttach(changed(rng, &model.file), delay(rng)),
-        75..83 => Action::KillDetach(delay(rng)),
+        62..75 => {
+            let file = changed(rng, &model.file);
+            broken_attach(rng, file)
+        }
+        75..83 => broken_detach(rng),
         83..88 => race(rng),
         88..94 => Action::Change(changed(rng, &model.file)),
         _ => Action::Look,
+    }
+}
+
+/// An attach of that file that is killed some time or at some call, or is told that a call has failed.
+fn broken_attach(rng: &mut Rng, file: Wanted) -> Action {
+    if rng.bool() {
+        Action::KillAttach(file, delay(rng))
+    } else {
+        Action::StrikeAttach(file, call(rng), effect(rng))
+    }
+}
+
+fn broken_detach(rng: &mut Rng) -> Action {
+    if rng.bool() {
+        Action::KillDetach(delay(rng))
+    } else {
+        Action::StrikeDetach(call(rng), effect(rng))
+    }
+}
+
+/// The number of a call. A command may have fewer, and then ends as it should.
+fn call(rng: &mut Rng) -> usize {
+    let most = 1 << rng.u32(3..10);
+    rng.usize(0..most)
+}
+
+fn effect(rng: &mut Rng) -> Effect {
+    if rng.bool() {
+        Effect::Kill
+    } else {
+        Effect::Fail(ERRORS[rng.usize(0..ERRORS.len())])
     }
 }
 
@@ -211,8 +273,12 @@ fn delay(rng: &mut Rng) -> Duration {
     Duration::from_micros(rng.u64(0..most))
 }
 
-/// Some environments only: those that are missing are attached, or otherwise one is detached.
+/// Some environments only: those that are missing are attached, or otherwise one is detached. Another build does not do
+/// that.
 fn part(rng: &mut Rng, model: &Model, attached: &Wanted) -> Option<Action> {
+    if model.file.build != attached.build {
+        return None;
+    }
     let complete = Wanted {
         environments: model.file.environments.clone(),
         ..attached.clone()
@@ -249,7 +315,7 @@ fn card(rng: &mut Rng, wanted: &Wanted, seat: Seat) -> Card {
 fn changed(rng: &mut Rng, file: &Wanted) -> Wanted {
     let mut new = file.clone();
     for _ in 0..rng.u8(1..3) {
-        match rng.u8(0..8) {
+        match rng.u8(0..9) {
             0..3 => {
                 let environment = rng.u8(1..=MOST_ENVIRONMENTS);
                 if !new.environments.remove(&environment) {
@@ -268,6 +334,7 @@ fn changed(rng: &mut Rng, file: &Wanted) -> Wanted {
                     *with_mac = !*with_mac;
                 }
             }
+            7 => new.build = 1 - new.build,
             _ => new.accelerate = ACCELERATIONS[rng.usize(0..ACCELERATIONS.len())],
         }
     }
@@ -278,5 +345,5 @@ fn changed(rng: &mut Rng, file: &Wanted) -> Wanted {
     if new.machines.is_empty() {
         new.machines.insert(rng.usize(0..MACHINES.len()), rng.bool());
     }
-    new
+    new.in_mode(file.mode)
 }

@@ -5,15 +5,21 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result};
 use aya::{
     maps::{MapInfo, loaded_maps},
     programs::loaded_programs,
 };
 
 use super::world::files;
+use crate::interrupt::wait_for;
+
+/// How long the kernel may take to let go of programs. Those of filters wait in one queue for the whole machine, and each for
+/// the lock that every change of a link takes.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What was ever seen.
 #[derive(Debug)]
@@ -32,7 +38,7 @@ impl Loaded {
         }
     }
 
-    /// Looks at what is there; whether everything is there once only is a question for a settled state.
+    /// Looks at what is there. In a settled state everything is there once only, when the kernel has let go of the rest.
     pub(super) fn look(&mut self, settled: bool) -> Result<()> {
         if self.pins.exists() {
             // A pin of something else is no map.
@@ -41,6 +47,18 @@ impl Loaded {
                 .filter_map(|pin| MapInfo::from_pin(pin).ok());
             self.maps.extend(maps.map(|map| map.id()));
         }
+        let twice = self.loaded_twice();
+        if settled && !twice.is_empty() {
+            let gone = wait_for("programs of before to go", PATIENCE, || {
+                Ok(self.loaded_twice().is_empty().then_some(()))
+            });
+            gone.with_context(|| format!("programs are loaded more than once: {twice:?}"))?;
+        }
+        Ok(())
+    }
+
+    /// The names of programs that are loaded more than once; notes all that are loaded.
+    fn loaded_twice(&mut self) -> Vec<String> {
         let mut names: BTreeMap<String, u32> = BTreeMap::new();
         // What goes while it is looked at does not count.
         for program in loaded_programs().flatten() {
@@ -53,12 +71,8 @@ impl Loaded {
                 *names.entry(name).or_default() += 1;
             }
         }
-        let twice: Vec<_> = names.into_iter().filter(|(_, count)| *count > 1).collect();
-        ensure!(
-            !settled || twice.is_empty(),
-            "programs are loaded more than once: {twice:?}"
-        );
-        Ok(())
+        let twice = names.into_iter().filter(|(_, count)| *count > 1);
+        twice.map(|(name, _)| name).collect()
     }
 
     /// How many of the programs and maps that were ever seen are there now.

@@ -1,6 +1,6 @@
 //! What somebody does by hand to what envnet has made.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use anyhow::{Context, Result};
 use fastrand::Rng;
@@ -17,6 +17,8 @@ pub(super) enum Damage {
     Bridge(u8),
     BridgeDown(u8),
     Tap(Seat),
+    /// A port of somebody else's is taken out of its bridge.
+    Unplugged(Seat),
     Gateway(u8),
     Veth(u8),
     Router(u8),
@@ -27,12 +29,13 @@ pub(super) enum Damage {
 }
 
 impl Damage {
-    /// Some damage to what is attached.
-    pub(super) fn choose(rng: &mut Rng, attached: &Wanted) -> Option<Self> {
+    /// Some damage to what is attached, or a change to one of the guests on ports of somebody else's.
+    pub(super) fn choose(rng: &mut Rng, attached: &Wanted, foreign: &BTreeSet<Seat>) -> Option<Self> {
         let environments: Vec<_> = attached.environments.iter().copied().collect();
         let environment = *rng.choice(&environments)?;
         let seats: Vec<_> = attached.seats().collect();
-        Some(match rng.u8(0..9) {
+        let foreign: Vec<_> = foreign.iter().copied().filter(|seat| attached.has(*seat)).collect();
+        Some(match rng.u8(0..10) {
             0 => Self::Bridge(environment),
             1 => Self::BridgeDown(environment),
             2 => Self::Tap(*rng.choice(&seats)?),
@@ -41,6 +44,7 @@ impl Damage {
             5 => Self::Router(environment),
             6 => Self::RouterAddress(environment),
             7 => Self::Pin(rng.usize(0..1000)),
+            8 => Self::Unplugged(*rng.choice(&foreign)?),
             _ => Self::Pins,
         })
     }
@@ -53,6 +57,7 @@ impl Damage {
             Self::Bridge(environment) => host.ip(&format!("link delete br{environment}"))?,
             Self::BridgeDown(environment) => host.ip(&format!("link set br{environment} down"))?,
             Self::Tap(seat) => host.ip(&format!("link delete {}", seat.tap()))?,
+            Self::Unplugged(seat) => host.ip(&format!("link set {} nomaster", seat.foreign_tap()))?,
             Self::Gateway(environment) => router(environment)?.ip(&format!("link delete gw{environment}"))?,
             Self::Veth(environment) => host.ip(&format!("link delete peer1-br{environment}"))?,
             Self::Router(environment) => {

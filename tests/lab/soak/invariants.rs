@@ -12,19 +12,22 @@ use serde_json::Value;
 
 use super::{
     actions::Action,
-    model::{MOST_ENVIRONMENTS, State, Wanted},
+    bpf,
+    model::{MOST_ENVIRONMENTS, Seat, State, Wanted},
     sweep::sweep,
     traffic::Way,
-    world::{Effect, World},
+    world::{Effect, World, host},
 };
 use crate::{
     counters::{Counters, counters},
     interrupt::wait_for,
-    plan, snapshot,
+    plan,
+    process::output,
+    snapshot,
 };
 
-/// How long the kernel may take to remove what was in a namespace, and programs.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the kernel may take to remove what was in a namespace, while others keep it busy.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The highest machine number that is asked whether it answers; nobody has it.
 const HIGHEST: u8 = 5;
 /// Drops that nothing in the walk can be the reason of. Those of forged packets are among them: no guest forges, and one
@@ -65,15 +68,20 @@ impl Memory {
             State::Detached => {
                 self.counters.clear();
                 world.without_pin = false;
+                world.other_ports = false;
                 world.traffic.losses(|_| false)?;
                 when_detached(world)?;
             }
             State::Unsettled => {
                 let file = &world.model.file;
-                // A killed attach may have removed what is not in the file, but nothing else.
-                let kept = matches!(action, Action::KillAttach(..));
+                // An attach that was broken off may have removed what is not in the file, but nothing else.
+                let kept = matches!(action, Action::KillAttach(..) | Action::StrikeAttach(..));
                 self.counters.retain(|key, _| kept && is_counted(file, *key));
-                world.traffic.losses(|_| false)?;
+                if kept {
+                    check_losses(world, effect, &BTreeSet::new())?;
+                } else {
+                    world.traffic.losses(|_| false)?;
+                }
                 world.loaded.look(false)?;
             }
         }
@@ -86,23 +94,13 @@ impl Memory {
         if mended.is_empty() && effect.touched.is_empty() {
             self.slowest_answer = self.slowest_answer.max(took);
         }
-        let counts = |way: &Way| {
-            let alone = |seat| !effect.touched.contains(&seat) && !mended.contains(&seat);
-            effect.gentle && way.seats().all(alone)
-        };
-        let losses = world.traffic.losses(counts)?;
-        let losses: Vec<_> = losses.iter().map(|loss| loss.since(effect.start)).collect();
-        ensure!(
-            losses.is_empty(),
-            "lost where nothing had changed: {}",
-            losses.join("; ")
-        );
+        check_losses(world, effect, &mended)?;
         self.slowest_way = self.slowest_way.max(world.keep_traffic()?);
         if world.model.file == *wanted {
             self.check_plan(world)?;
         }
         world.without_pin = false;
-        let status = world.lab.status()?;
+        let status = world.status_of(wanted)?;
         // `intact` is about the file.
         check_status(&status, wanted, world.model.file == *wanted)?;
         self.check_counters(&status, wanted)?;
@@ -110,7 +108,7 @@ impl Memory {
         world.loaded.look(true)
     }
 
-    fn check_plan(&mut self, world: &World) -> Result<()> {
+    fn check_plan(&mut self, world: &mut World) -> Result<()> {
         let plan = || -> Result<Value> {
             let planned = world.lab.envnet().succeed("--json plan")?;
             let mut planned: Value = serde_json::from_str(&planned).context("the plan is no JSON")?;
@@ -124,6 +122,12 @@ impl Memory {
             world.lab.attach()?;
             planned = plan()?;
         }
+        if world.other_ports && !is_empty(&planned) {
+            // Those have programs, or no longer have, after an attach only.
+            world.lab.attach()?;
+            planned = plan()?;
+        }
+        world.other_ports = false;
         ensure!(
             is_empty(&planned),
             "attached, but there is still something to change: {planned}"
@@ -158,6 +162,22 @@ impl Memory {
         }
         Ok(())
     }
+}
+
+/// Fails if something is lost between guests that were left alone, or between them and the outside.
+fn check_losses(world: &World, effect: &Effect, mended: &BTreeSet<Seat>) -> Result<()> {
+    let counts = |way: &Way| {
+        let alone = |seat| !effect.touched.contains(&seat) && !mended.contains(&seat);
+        effect.gentle && way.seats().all(alone)
+    };
+    let losses = world.traffic.losses(counts)?;
+    let losses: Vec<_> = losses.iter().map(|loss| loss.since(effect.start)).collect();
+    ensure!(
+        losses.is_empty(),
+        "lost where nothing had changed: {}",
+        losses.join("; ")
+    );
+    Ok(())
 }
 
 fn is_counted(wanted: &Wanted, (environment, internal): (u8, Ipv4Addr)) -> bool {
@@ -207,7 +227,7 @@ fn check_status(status: &Value, wanted: &Wanted, intact: bool) -> Result<()> {
         let shown: BTreeSet<_> = guests.iter().filter_map(|guest| guest["internal"].as_str()).collect();
         ensure!(shown == expected, "status shows the guests {shown:?}, not {expected:?}");
     }
-    let expected = if wanted.accelerate == "off" { "off" } else { "tc" };
+    let expected = wanted.fast_path();
     let fast_path = &status["uplink"]["fast_path"];
     ensure!(fast_path == expected, "the fast path is {fast_path}, not {expected}");
     Ok(())
@@ -216,20 +236,21 @@ fn check_status(status: &Value, wanted: &Wanted, intact: bool) -> Result<()> {
 fn when_detached(world: &World) -> Result<()> {
     let (lab, before) = (&world.lab, &world.before);
     let gone = wait_for("the host as it was", PATIENCE, || {
-        Ok((snapshot::of_host(lab)? == before.host).then_some(()))
+        Ok((host(lab)? == before.host).then_some(()))
     });
-    gone.with_context(|| snapshot::difference(&before.host, &snapshot::of_host(lab).unwrap_or_default()))?;
+    gone.with_context(|| snapshot::difference(&before.host, &host(lab).unwrap_or_default()))?;
     let sysctls = snapshot::sysctls(lab.host())?;
     let changed = snapshot::changed(&before.sysctls, &sysctls);
     ensure!(changed.is_empty(), "envnet changed the host's {changed:?}");
     let left = || {
-        wait_for("BPF programs and maps to go", PATIENCE, || {
+        wait_for("BPF programs and maps to go", bpf::PATIENCE, || {
             Ok((world.loaded.left() == (0, 0)).then_some(()))
         })
     };
     left().with_context(|| format!("programs and maps after detach: {:?}", world.loaded.left()))?;
+    let taps: Vec<_> = world.model.foreign.iter().map(|seat| seat.foreign_tap()).collect();
     lab.host().run(|| {
-        for interface in ["eth0", "br0"] {
+        for interface in ["eth0", "br0"].into_iter().chain(taps.iter().map(String::as_str)) {
             for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
                 // A kernel without tcx cannot be asked, nor is there always a bridge.
                 if let Ok((_, programs)) = SchedClassifier::query_tcx(interface, direction) {
@@ -246,6 +267,10 @@ fn when_detached(world: &World) -> Result<()> {
         }
         Ok(())
     })?;
+    for tap in taps {
+        let qdiscs = output(lab.host().command("tc").args(["qdisc", "show", "dev", &tap]))?;
+        ensure!(!qdiscs.contains("clsact"), "detach has left on {tap}: {qdiscs}");
+    }
     // Nobody may answer any more.
     sweep(lab.outside(), &addresses(world)).map(drop)
 }

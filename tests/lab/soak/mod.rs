@@ -6,6 +6,7 @@
 mod actions;
 mod bpf;
 mod damage;
+mod guests;
 mod invariants;
 mod leaks;
 mod model;
@@ -27,7 +28,7 @@ use self::{
     report::Tally,
     world::World,
 };
-use crate::interrupt;
+use crate::{cable::Cable, interrupt};
 
 /// How long, and which walk.
 #[derive(Args, Clone, Debug)]
@@ -125,6 +126,16 @@ fn failure(seed: u64, world: &World, tally: &Tally) -> String {
         said("status"),
         said("plan")
     );
+    for (seat, guest) in &world.guests {
+        let said = |arguments: &str| guest.namespace().ip(arguments).unwrap_or_default();
+        text = format!(
+            "{text}guest of {}, {:?}:\n{}{}",
+            seat.tap(),
+            guest.cable().map(Cable::traffic),
+            said("-statistics link show eth0"),
+            said("-statistics neighbour show")
+        );
+    }
     for router in world.routers().unwrap_or_default() {
         let links = router.ip("-brief link show").unwrap_or_default();
         let neighbours = router.ip("-statistics neighbour show").unwrap_or_default();

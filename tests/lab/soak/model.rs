@@ -26,8 +26,11 @@ pub(super) const MACHINES: [Role; 3] = [
 /// The Ethernet addresses that guests have after they were replaced.
 const OTHER_MACS: [&str; 3] = ["52:54:00:00:01:02", "52:54:00:00:01:03", "52:54:00:00:01:04"];
 
+/// What the names of taps begin with that are not envnet's.
+pub(super) const FOREIGN: &str = "vnet";
+
 /// The ways past the routers that the walk chooses from.
-pub(super) const ACCELERATIONS: [&str; 3] = ["off", "tc", "auto"];
+pub(super) const ACCELERATIONS: [&str; 4] = ["off", "tc", "xdp", "auto"];
 
 /// A place for a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,6 +68,11 @@ impl Seat {
     pub(super) fn tap(self) -> String {
         self.role().tap(self.environment)
     }
+
+    /// The tap that a hypervisor makes itself for a guest in this place.
+    pub(super) fn foreign_tap(self) -> String {
+        format!("{FOREIGN}{}.{}", self.environment, self.role().number)
+    }
 }
 
 /// The Ethernet address a guest has.
@@ -75,7 +83,7 @@ pub(super) enum Card {
     Other,
 }
 
-/// The contents of the configuration file.
+/// The contents of the configuration file, and who reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) environments: BTreeSet<u8>,
@@ -83,6 +91,8 @@ pub(super) struct Wanted {
     pub(super) machines: BTreeMap<usize, bool>,
     pub(super) accelerate: &'static str,
     pub(super) mode: Mode,
+    /// Which of the two builds of envnet the commands are.
+    pub(super) build: usize,
 }
 
 impl Wanted {
@@ -104,6 +114,24 @@ impl Wanted {
     /// Whether nothing changes for that guest from one configuration to the other.
     pub(super) fn is_same_for(&self, other: &Self, seat: Seat) -> bool {
         self.has(seat) && other.has(seat) && self.machines.get(&seat.machine) == other.machines.get(&seat.machine)
+    }
+
+    /// The same for an uplink of that mode.
+    pub(super) fn in_mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        if mode == Mode::Bridge && self.accelerate == "xdp" {
+            // A bridge has no driver.
+            self.accelerate = "auto";
+        }
+        self
+    }
+
+    /// What the status calls the fast path.
+    pub(super) fn fast_path(&self) -> &'static str {
+        match self.accelerate {
+            "auto" => "tc",
+            other => other,
+        }
     }
 
     /// The text of the file.
@@ -159,6 +187,8 @@ pub(super) struct Model {
     pub(super) state: State,
     /// The guests that are switched on, also those whose tap is gone.
     pub(super) guests: BTreeMap<Seat, Card>,
+    /// Those of them that are on a port of somebody else's.
+    pub(super) foreign: BTreeSet<Seat>,
 }
 
 impl Model {
@@ -169,9 +199,11 @@ impl Model {
                 machines: [(0, true), (1, false)].into(),
                 accelerate: "auto",
                 mode: Mode::Macvlan,
+                build: 0,
             },
             state: State::Detached,
             guests: BTreeMap::new(),
+            foreign: BTreeSet::new(),
         }
     }
 

@@ -23,7 +23,7 @@ pub(super) struct Tally {
     shown: Instant,
     steps: u64,
     kinds: BTreeMap<&'static str, u64>,
-    /// Commands that were killed before their end.
+    /// Commands that were killed before their end, or of which a call failed.
     killed: u64,
     attached: Times,
     detached: Times,
@@ -104,7 +104,7 @@ impl Tally {
         self.shown = Instant::now();
         let count = world.traffic.count();
         println!(
-            "{:6.0} s  {} steps, {} attached, {} detached, {} killed, {} damaged; {} guests; {} of {} pings answered; {} frames looked at",
+            "{:6.0} s  {} steps, {} attached, {} detached, {} killed, {} damaged; {} guests; {} of {} requests answered; {} frames looked at",
             self.start.elapsed().as_secs_f32(),
             self.steps,
             self.attached.count,
@@ -140,9 +140,9 @@ impl Tally {
         for (what, value) in [
             ("attach", self.attached.text()),
             ("detach", self.detached.text()),
-            ("killed at work", self.killed.to_string()),
+            ("killed or failed at work", self.killed.to_string()),
             ("second attach after a lost pin", memory.second_attaches.to_string()),
-            ("pings sent, answered", format!("{}, {}", count.sent, count.answered)),
+            ("requests sent, answered", format!("{}, {}", count.sent, count.answered)),
             (
                 "frames out of the uplink",
                 format!("{}, none with an internal address", memory.frames),

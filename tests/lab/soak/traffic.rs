@@ -1,4 +1,8 @@
-//! Echo requests on every way there is, all the time, from one thread; each request that is not answered is known.
+//! Requests on every way there is, all the time, and their answers, from one thread; each request that is not answered is
+//! known.
+//!
+//! They are datagrams over UDP, answered from here. The kernel's own answers to pings all share one socket per processor: as
+//! soon as some 150 of them wait for a neighbour anywhere on the machine, in whichever namespace, no others are given.
 
 use std::{
     collections::VecDeque,
@@ -12,10 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::model::Seat;
-use crate::{interrupt, ping};
+use crate::{interrupt, namespace::Namespace};
 
 /// How often the thread looks at its sockets, and how often it sends on a busy way.
 const TICK: Duration = Duration::from_millis(4);
@@ -26,7 +30,8 @@ const SELDOM: u64 = 10;
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long the first answer on a way may take.
 const FIRST_ANSWER: Duration = Duration::from_secs(8);
-const DATA: usize = 56;
+/// A request and its answer: the number, and something more.
+const LENGTH: usize = 64;
 
 /// One way through the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,12 +113,73 @@ struct Shared {
 #[derive(Debug)]
 struct Flow {
     way: Way,
-    socket: UdpSocket,
+    /// The ends of those who ask and who answer.
+    asks: UdpSocket,
+    answers: UdpSocket,
     began: Instant,
     /// Whether there was an answer. Requests before that do not count: whoever asks has to learn where the other is.
     works: bool,
-    /// Requests without an answer, the oldest first.
-    open: VecDeque<(Vec<u8>, Instant)>,
+    /// The number of the next request.
+    next: u64,
+    /// The numbers of requests without an answer, the oldest first.
+    open: VecDeque<(u64, Instant)>,
+}
+
+impl Flow {
+    fn new(way: Way, from: &Namespace, to: &Namespace) -> Result<Self> {
+        let open = || -> Result<UdpSocket> {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        };
+        let (asks, answers) = (from.run(open)?, to.run(open)?);
+        // The kernel then takes answers from there only.
+        asks.connect((way.target, answers.local_addr()?.port()))?;
+        Ok(Self {
+            way,
+            asks,
+            answers,
+            began: Instant::now(),
+            works: false,
+            next: 0,
+            open: VecDeque::new(),
+        })
+    }
+
+    /// Answers the requests that have come.
+    fn answer(&self) {
+        let mut request = [0; LENGTH];
+        while let Ok((length, from)) = self.answers.recv_from(&mut request) {
+            drop(self.answers.send_to(&request[..length], from));
+        }
+    }
+
+    /// Takes the answers that have come, and says how many there were.
+    fn listen(&mut self) -> u64 {
+        let mut answer = [0; LENGTH];
+        let mut count = 0;
+        // An error is about an earlier request, or about an interface that is gone: as good as lost.
+        while self.asks.recv(&mut answer).is_ok() {
+            let number = answer.first_chunk().copied().map(u64::from_be_bytes);
+            if let Some(place) = self.open.iter().position(|(open, _)| Some(*open) == number) {
+                self.open.remove(place);
+                count += 1;
+                if !self.works {
+                    self.works = true;
+                    self.open.clear();
+                }
+            }
+        }
+        count
+    }
+
+    fn ask(&mut self) {
+        let mut request = [0x5a; LENGTH];
+        request[..size_of::<u64>()].copy_from_slice(&self.next.to_be_bytes());
+        drop(self.asks.send(&request));
+        self.open.push_back((self.next, Instant::now()));
+        self.next += 1;
+    }
 }
 
 impl Traffic {
@@ -129,25 +195,21 @@ impl Traffic {
         })
     }
 
-    /// Goes on with these ways only; `open` makes the socket of a new one. Waits until there was an answer on each, and says
-    /// how long that took.
-    pub(super) fn keep(&self, ways: Vec<Way>, open: impl Fn(&Way) -> Result<UdpSocket>) -> Result<Duration> {
+    /// Goes on with these ways only; `namespace` says where a guest is, or the outside. Waits until there was an answer on
+    /// each, and says how long that took.
+    pub(super) fn keep<'a>(
+        &self,
+        ways: Vec<Way>,
+        namespace: impl Fn(Option<Seat>) -> Result<&'a Namespace>,
+    ) -> Result<Duration> {
         self.flows().0.retain(|flow| ways.contains(&flow.way));
         for way in ways {
             if self.flows().0.iter().any(|flow| flow.way == way) {
                 continue;
             }
-            let socket = open(&way)?;
-            socket.set_nonblocking(true)?;
-            // The kernel then sorts the answers out.
-            socket.connect((way.target, 0))?;
-            self.flows().0.push(Flow {
-                way,
-                socket,
-                began: Instant::now(),
-                works: false,
-                open: VecDeque::new(),
-            });
+            let flow =
+                Flow::new(way.clone(), namespace(way.from)?, namespace(way.to)?).with_context(|| way.to_string())?;
+            self.flows().0.push(flow);
         }
         let start = Instant::now();
         loop {
@@ -225,31 +287,15 @@ impl Drop for Traffic {
 }
 
 fn run(shared: &Shared) {
-    let mut packet = vec![0; 2048];
     let mut tick = 0;
     while !shared.stop.load(Ordering::Relaxed) {
         let mut guard = shared.flows.lock().unwrap_or_else(PoisonError::into_inner);
         let (flows, count) = &mut *guard;
         for flow in flows {
-            // An error is about an earlier request, or about an interface that is gone: as good as lost.
-            while let Ok(Some(reply)) = ping::receive(&flow.socket, flow.way.target, &mut packet) {
-                if let Some(place) = flow
-                    .open
-                    .iter()
-                    .position(|(request, _)| ping::is_answer(reply, request))
-                {
-                    flow.open.remove(place);
-                    count.answered += 1;
-                    if !flow.works {
-                        flow.works = true;
-                        flow.open.clear();
-                    }
-                }
-            }
+            flow.answer();
+            count.answered += flow.listen();
             if flow.way.busy || tick % SELDOM == 0 {
-                let request = ping::request(DATA);
-                drop(flow.socket.send(&request));
-                flow.open.push_back((request, Instant::now()));
+                flow.ask();
                 count.sent += 1;
             }
         }

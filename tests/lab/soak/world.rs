@@ -9,24 +9,26 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 use super::{
     actions::Action,
     bpf::Loaded,
     damage::Damage,
-    model::{Card, Model, Seat, State, Wanted},
-    traffic::{Traffic, Way},
+    model::{FOREIGN, Model, Seat, State, Wanted},
+    traffic::Traffic,
 };
 use crate::{
-    Lab, Options, fixture,
+    Lab, Options,
+    envnet::Envnet,
+    faults::{self, Kind},
+    fixture,
     guest::Guest,
     interrupt, namespace,
     namespace::Namespace,
-    plan::{GATEWAY, Mode, ROUTER},
+    plan::Mode,
     process::Process,
-    snapshot, socket,
-    tap::Offload,
-    traffic,
+    snapshot, traffic,
 };
 
 /// Data in each direction of a transfer.
@@ -49,7 +51,7 @@ pub(super) struct Effect {
     pub(super) touched: BTreeSet<Seat>,
     /// How long the command took, when it was one that counts.
     pub(super) took: Option<Duration>,
-    /// Whether a command was killed before its end.
+    /// Whether a command was killed before its end, or a call of it failed.
     pub(super) killed: bool,
 }
 
@@ -62,7 +64,13 @@ pub(super) struct World {
     pub(super) before: Before,
     /// Whether a pin was deleted by hand since the last time something was attached.
     pub(super) without_pin: bool,
+    /// Whether a port of somebody else's has come or gone since then.
+    pub(super) other_ports: bool,
     pub(super) loaded: Loaded,
+    /// The program that is tested, and another build of it.
+    builds: [Envnet; 2],
+    /// Whether the outside finishes its checksums.
+    finishes: bool,
     // After the guests, which are plugged into it.
     pub(super) lab: Lab,
 }
@@ -70,6 +78,8 @@ pub(super) struct World {
 impl World {
     pub(super) fn build() -> Result<Self> {
         let lab = Lab::new(Options::default())?;
+        let other = lab.envnet().another_build(&lab.directory().path().join("envnet-2"))?;
+        let builds = [lab.envnet().clone(), other];
         let model = Model::new();
         lab.write_configuration(&model.file.text())?;
         let before = before(&lab)?;
@@ -80,6 +90,9 @@ impl World {
             model,
             before,
             without_pin: false,
+            other_ports: false,
+            builds,
+            finishes: false,
             lab,
         })
     }
@@ -107,17 +120,27 @@ impl World {
             Action::Detach => self.detach(&mut effect)?,
             Action::Rest => {
                 self.detach(&mut effect)?;
-                self.traffic.keep(Vec::new(), |_| unreachable!("no way is wanted"))?;
+                self.traffic.keep(Vec::new(), |_| Ok(self.lab.outside()))?;
                 self.guests.clear();
                 self.model.guests.clear();
+                self.model.foreign.clear();
             }
             Action::KillAttach(file, delay) => {
                 self.write(file)?;
                 effect.killed = self.kill("attach", *delay)?;
-                self.model.state = State::Unsettled;
+                self.unsettle(file, &mut effect);
+            }
+            Action::StrikeAttach(file, call, what) => {
+                self.write(file)?;
+                effect.killed = self.strike("attach", *call, *what)?;
+                self.unsettle(file, &mut effect);
             }
             Action::KillDetach(delay) => {
                 effect.killed = self.kill("detach", *delay)?;
+                self.model.state = State::Unsettled;
+            }
+            Action::StrikeDetach(call, what) => {
+                effect.killed = self.strike("detach", *call, *what)?;
                 self.model.state = State::Unsettled;
             }
             Action::Damage(damage) => {
@@ -125,16 +148,21 @@ impl World {
                     .happen(&self.lab)
                     .with_context(|| format!("the damage itself: {damage:?}"))?;
                 self.without_pin |= matches!(damage, Damage::Pin(_) | Damage::Pins);
+                self.other_ports |= matches!(damage, Damage::Unplugged(_));
                 self.model.state = State::Unsettled;
             }
             Action::SwitchOn(seat, card) | Action::Restart(seat, card) => {
                 self.switch_off(*seat);
-                let role = seat.role_as(*card);
-                let guest = self.lab.guest_with(seat.environment, role, Offload::Full)?;
-                announce(&guest)?;
-                self.tell_siblings(*seat);
-                self.guests.insert(*seat, guest);
-                self.model.guests.insert(*seat, *card);
+                self.switch_on(*seat, *card, seat.tap())?;
+                self.introduce(*seat)?;
+                effect.gentle = true;
+                effect.touched.insert(*seat);
+            }
+            Action::SwitchOnForeign(seat, card) => {
+                self.switch_on(*seat, *card, seat.foreign_tap())?;
+                self.model.foreign.insert(*seat);
+                self.plug_in(*seat)?;
+                self.introduce(*seat)?;
                 effect.gentle = true;
                 effect.touched.insert(*seat);
             }
@@ -170,6 +198,13 @@ impl World {
 
     fn write(&mut self, file: &Wanted) -> Result<()> {
         self.lab.write_configuration(&file.text())?;
+        self.lab.set_program(self.builds[file.build].program());
+        // As long as it is not certain that XDP is gone.
+        let finishes = file.accelerate == "xdp" || (self.finishes && self.model.state != State::Detached);
+        if finishes != self.finishes {
+            self.lab.finish_checksums(finishes)?;
+            self.finishes = finishes;
+        }
         self.model.file = file.clone();
         Ok(())
     }
@@ -179,17 +214,30 @@ impl World {
         let start = Instant::now();
         let changes = self.lab.envnet().changes(command)?;
         effect.took = Some(start.elapsed());
+        self.spare(&wanted, effect);
         if let State::Attached(before) = &self.model.state {
-            effect.gentle = true;
-            let seats = before.seats().chain(wanted.seats());
-            effect.touched = seats.filter(|&seat| !before.is_same_for(&wanted, seat)).collect();
             ensure!(
-                *before != wanted || changes == 0,
+                *before != wanted || changes == 0 || self.other_ports,
                 "attach has made {changes} changes where there was nothing to change"
             );
         }
         self.model.state = State::Attached(wanted);
         Ok(())
+    }
+
+    /// A command may have changed what is attached into that, or some of it.
+    fn unsettle(&mut self, wanted: &Wanted, effect: &mut Effect) {
+        self.spare(wanted, effect);
+        self.model.state = State::Unsettled;
+    }
+
+    /// What is the same before and after that is attached must not have noticed.
+    fn spare(&self, wanted: &Wanted, effect: &mut Effect) {
+        if let State::Attached(before) = &self.model.state {
+            effect.gentle = true;
+            let seats = before.seats().chain(wanted.seats());
+            effect.touched = seats.filter(|&seat| !before.is_same_for(wanted, seat)).collect();
+        }
     }
 
     fn change_part(&mut self, action: &Action, effect: &mut Effect) -> Result<()> {
@@ -235,6 +283,23 @@ impl World {
         Ok(process.ended()?.is_none())
     }
 
+    /// Whether the command was killed, or a call of it failed, and it has said so if it could not be done.
+    fn strike(&self, subcommand: &str, call: usize, effect: faults::Effect) -> Result<bool> {
+        let among = match effect {
+            faults::Effect::Kill => Kind::Change,
+            _ => Kind::Question,
+        };
+        let course = faults::strike(self.lab.envnet(), subcommand, among, call, effect)?;
+        let outcome = &course.outcome;
+        let clear = match outcome.status {
+            None => effect == faults::Effect::Kill && course.struck.is_some(),
+            Some(0) => true,
+            Some(status) => status == 1 && course.struck.is_some() && outcome.stderr.starts_with("envnet: "),
+        };
+        ensure!(clear, "{subcommand} has ended with {outcome:?}\n{}", course.log());
+        Ok(course.struck.is_some())
+    }
+
     fn race(&self, first: &str, second: &str) -> Result<()> {
         std::thread::scope(|scope| {
             let other = scope.spawn(|| self.lab.envnet().succeed(second));
@@ -242,22 +307,6 @@ impl World {
             let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             own.and(other).map(drop)
         })
-    }
-
-    /// Makes the siblings of a guest ask for its Ethernet address, as an announcement (RFC 5227, section 2.3) would. They
-    /// would otherwise believe what they know for some seconds.
-    fn tell_siblings(&self, seat: Seat) {
-        let is_sibling = |other: &Seat| other.environment == seat.environment && *other != seat;
-        for (_, guest) in self.guests.iter().filter(|(other, _)| is_sibling(other)) {
-            // One whose tap is gone has no interface.
-            drop(guest.namespace().ip(&format!("neighbour flush to {}", seat.internal())));
-        }
-    }
-
-    fn switch_off(&mut self, seat: Seat) {
-        self.traffic.forget(seat);
-        self.guests.remove(&seat);
-        self.model.guests.remove(&seat);
     }
 
     fn transfer(&self, from: Option<Seat>, to: Seat) -> Result<()> {
@@ -272,6 +321,10 @@ impl World {
     }
 
     fn rebuild(&mut self, mode: Mode) -> Result<()> {
+        // Taps that are not envnet's are links of the host that do not go with it.
+        for seat in self.model.foreign.clone() {
+            self.switch_off(seat);
+        }
         let host = self.lab.host();
         match mode {
             Mode::Bridge => {
@@ -286,70 +339,14 @@ impl World {
         self.before = before(&self.lab)?;
         // The routers get other Ethernet addresses, which nobody tells the neighbours.
         self.lab.outside().ip("neighbour flush dev eth0")?;
-        let file = Wanted {
-            mode,
-            ..self.model.file.clone()
-        };
+        let file = self.model.file.clone().in_mode(mode);
         self.write(&file)
     }
 
-    /// Plugs guests in again whose tap was gone, and replaces those whose Ethernet address the configuration does not
-    /// want any more. Says which.
-    pub(super) fn mend_guests(&mut self, wanted: &Wanted) -> Result<BTreeSet<Seat>> {
-        let mut mended = BTreeSet::new();
-        for (&seat, guest) in &mut self.guests {
-            if !wanted.has(seat) {
-                continue;
-            }
-            let fits = self
-                .model
-                .guests
-                .get(&seat)
-                .is_some_and(|&card| wanted.takes(seat, card));
-            if !fits {
-                guest.set_mac(seat.role().mac);
-                self.model.guests.insert(seat, Card::Own);
-            } else if guest.cable().is_some_and(|cable| !cable.is_broken()) {
-                continue;
-            }
-            guest.plug(self.lab.host())?;
-            announce(guest)?;
-            mended.insert(seat);
-        }
-        for &seat in &mended {
-            self.tell_siblings(seat);
-        }
-        Ok(mended)
-    }
-
-    /// Lets traffic flow on every way between the guests that are reachable, and says how long it took to begin.
-    pub(super) fn keep_traffic(&self) -> Result<Duration> {
-        self.traffic.keep(self.ways(), |way| {
-            let namespace = match way.from {
-                None => self.lab.outside(),
-                Some(seat) => self.guests.get(&seat).context("a guest that is not there")?.namespace(),
-            };
-            namespace.run(|| socket::open(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP))
-        })
-    }
-
-    fn ways(&self) -> Vec<Way> {
-        let seats = self.model.reachable();
-        let mut ways = Vec::new();
-        let mut add = |from, target, to, busy| ways.push(Way { from, target, to, busy });
-        for (index, &seat) in seats.iter().enumerate() {
-            add(None, seat.external(), Some(seat), index == 0);
-            add(Some(seat), GATEWAY, None, index == 1);
-        }
-        for pair in seats.windows(2) {
-            let [first, second] = [pair[0], pair[1]];
-            // Across, or within and by the hairpin.
-            add(Some(first), second.external(), Some(second), false);
-            if first.environment == second.environment {
-                add(Some(second), first.internal(), Some(first), true);
-            }
-        }
-        ways
+    /// The status, as the build sees it that has attached this.
+    pub(super) fn status_of(&self, wanted: &Wanted) -> Result<Value> {
+        let text = self.builds[wanted.build].succeed("--json status")?;
+        serde_json::from_str(&text).with_context(|| format!("the status is no JSON: {text}"))
     }
 
     /// Where the laboratory's instance has its pins.
@@ -375,13 +372,6 @@ impl World {
     }
 }
 
-/// Lets the guest speak, as machines do that come up: without the fast path, a router that knows its address with another
-/// Ethernet address asks for it again only after half a minute.
-fn announce(guest: &Guest) -> Result<()> {
-    // An answer is not needed.
-    guest.ping(ROUTER).map(drop)
-}
-
 pub(super) fn pins(lab: &Lab) -> PathBuf {
     Path::new("/sys/fs/bpf/envnet").join(format!("netns-{}", lab.host().name()))
 }
@@ -404,11 +394,18 @@ pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// What the host looks like, without the taps of others, which come and go.
+pub(super) fn host(lab: &Lab) -> Result<String> {
+    let text = snapshot::of_host(lab)?;
+    let lines = text.lines().filter(|line| !line.contains(FOREIGN));
+    Ok(lines.flat_map(|line| [line, "\n"]).collect())
+}
+
 /// What the host looks like now that the uplink is up.
 fn before(lab: &Lab) -> Result<Before> {
     fixture::wait_for_uplink(lab)?;
     Ok(Before {
-        host: snapshot::of_host(lab)?,
+        host: host(lab)?,
         sysctls: snapshot::sysctls(lab.host())?,
     })
 }

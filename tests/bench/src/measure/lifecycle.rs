@@ -45,13 +45,16 @@ pub(crate) const MEMORY: &str = "memory";
 /// In the order of the page.
 const ALL: [&str; 5] = [SET_UP, NO_CHANGE, STATUS, TEARDOWN, MEMORY];
 
-/// What is made on demand, and how long it may be made and removed again and again.
-const SCALE: [(u16, Duration); 2] = [(10, Duration::from_mins(1)), (100, Duration::from_secs(130))];
-const LARGEST: Duration = Duration::from_mins(6);
+/// What is made on demand, and how long it may be made and removed again and again: of as many as one wants, for some 25 ms
+/// each in a round, twice or three times.
+const SCALE: [(u16, Duration); 2] = [(10, Duration::from_secs(50)), (100, Duration::from_secs(75))];
+const LARGEST: Duration = Duration::from_mins(1);
+const LARGEST_EACH: Duration = Duration::from_millis(90);
 /// The others need the same time for each one however many there are, and too long for many.
 const MOST_BY_SCRIPT: u16 = 10;
 const MOST_BARE: u16 = 50;
 const MOST_BY_KERNEL: u16 = 30;
+const TAKING_APART: Duration = Duration::from_millis(5);
 /// Of interfaces that are deleted together; any number but zero, which all others have.
 const GROUP: u32 = 7;
 /// With fewer, what else happens on the machine is more than their memory.
@@ -63,7 +66,7 @@ pub(crate) fn rows(effort: &Effort, scale: Option<u16>, progress: &Progress) -> 
     if let Some(most) = scale {
         sizes.retain(|(environments, _)| *environments == 1);
         sizes.extend(SCALE.iter().filter(|(environments, _)| *environments < most));
-        sizes.push((most, LARGEST));
+        sizes.push((most, LARGEST + LARGEST_EACH * u32::from(most)));
     }
     let mut rows = Vec::new();
     for (environments, time) in sizes {
@@ -115,7 +118,7 @@ fn cell(method: &'static str, environments: u16) -> Cell<'static> {
             }?;
             drop(site);
             // The kernel takes namespaces apart in its own time, which must not be the next one's.
-            interrupt::sleep(Duration::from_millis(200 + 10 * u64::from(made)))?;
+            interrupt::sleep(Duration::from_millis(200) + TAKING_APART * u32::from(made))?;
             if environments < FEWEST_FOR_MEMORY && !is_kernel {
                 values.pop();
             }

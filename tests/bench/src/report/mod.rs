@@ -2,7 +2,7 @@
 
 mod chart;
 mod page;
-mod scale;
+pub(crate) mod scale;
 pub(crate) mod table;
 mod why;
 

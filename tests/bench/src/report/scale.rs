@@ -14,6 +14,10 @@ use crate::{
 /// How much more one environment may cost among many than among ten.
 const TARGET: f64 = 1.5;
 const FEW: u16 = 10;
+/// How many times as long the script may well take.
+const FASTER: f64 = 20.0;
+/// What takes at most a second for up to so many.
+const WITHIN_A_SECOND: [(&str, &str, u16); 2] = [("attach again", NO_CHANGE, 1000), ("status", STATUS, 4000)];
 
 /// Name and unit of a line, and which row it is.
 const LINES: [(&str, &str, &str, &str); 13] = [
@@ -98,15 +102,36 @@ pub(crate) fn section(record: &Record) -> Option<String> {
     let most = *sizes.last()?;
     for (name, _, what, _) in LINES.iter().filter(|(.., method)| *method == ENVNET && most > FEW) {
         if let Some(ratio) = quotient(find(what, most, ENVNET), find(what, FEW, ENVNET)) {
-            let verdict = if ratio <= TARGET { "" } else { ", which it misses" };
+            let missed = missed(ratio <= TARGET);
             let _ = writeln!(
                 text,
-                "- {name}: one of {most} costs {ratio:.2} times what one of {FEW} costs (the aim is at most {TARGET}{verdict})."
+                "- {name}: one of {most} costs {ratio:.2} times what one of {FEW} costs (the aim is at most {TARGET}{missed})."
+            );
+        }
+    }
+    if let Some(ratio) = quotient(find(SET_UP, most, REFERENCE), find(SET_UP, most, ENVNET)).filter(|_| most > FEW) {
+        let missed = missed(ratio >= FASTER);
+        let _ = writeln!(
+            text,
+            "- attach of {most}: the script takes {ratio:.1} times as long (the aim is at least {FASTER}{missed})."
+        );
+    }
+    for (name, what, limit) in WITHIN_A_SECOND {
+        let seconds = find(what, most, ENVNET).map(|each| each * f64::from(most) / 1e3);
+        if let Some(seconds) = seconds.filter(|_| most <= limit && most > FEW) {
+            let missed = missed(seconds <= 1.0);
+            let _ = writeln!(
+                text,
+                "- {name} of {most}: {seconds:.2} s in all (the aim is at most 1 s for {limit}{missed})."
             );
         }
     }
     text.push_str(BRIDGES_TAKE_TIME);
     Some(text)
+}
+
+const fn missed(is_met: bool) -> &'static str {
+    if is_met { "" } else { ", which it misses" }
 }
 
 /// Numbers of environments that were made, from few to many.
