@@ -111,6 +111,10 @@ pub struct Part {
 /// Options of `status`.
 #[derive(Clone, Debug, Args)]
 pub struct Status {
+    /// Look only at the maps and the host's links, and not into each environment, whether everything is there; so it is by itself
+    /// where there are more than a thousand
+    #[arg(long)]
+    pub brief: bool,
     /// Then print each packet that is dropped (with --verbose: or translated), until Ctrl-C
     #[arg(long)]
     pub log: bool,

@@ -122,12 +122,23 @@ impl Observed {
     }
 }
 
+/// How closely to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Into every environment.
+    Everything,
+    /// Not into the router namespaces, and not at what is attached to each link: as a whole, that takes as long as there are
+    /// many of them.
+    Brief,
+}
+
 /// Observes everything an instance has; `wanted` says which sysctls are of interest.
 pub async fn observe(
     host: &Netns,
     instance: &Instance,
     wanted: &BTreeMap<u32, desired::Environment>,
     hook: Option<Hook>,
+    depth: Depth,
 ) -> Result<Observed> {
     let netlink = Netlink::open(host)?;
     let links = by_name(netlink.links().await?);
@@ -168,7 +179,7 @@ pub async fn observe(
             .context("cannot read the gateways")?;
         fast = fast_tables(&tables)?;
     }
-    let attached = attached(host, instance, &links, programs, hook, (&fast, blind))?;
+    let attached = attached(host, instance, &links, programs, hook, (&fast, blind), depth)?;
     let keys: Vec<&str> = wanted
         .values()
         .flat_map(|environment| sysctl_keys(environment, Place::Host))
@@ -177,7 +188,7 @@ pub async fn observe(
     let names = netns::names()?;
     let names_left = names.left.iter().filter_map(|name| instance.environment_of(name));
     let names_left = names_left.collect();
-    let names = names.bound.into_iter();
+    let names = names.bound.into_iter().filter(|_| depth == Depth::Everything);
     let names = names.filter_map(|name| Some((instance.environment_of(&name)?, name)));
     let found = parallel::each(
         Width::Working,
@@ -239,6 +250,7 @@ fn attached(
     programs: &Programs,
     hook: Option<Hook>,
     (fast, blind): (&Fast, bool),
+    depth: Depth,
 ) -> Result<BTreeMap<(Site, String), Attached>> {
     let bridges: BTreeSet<u32> = links
         .values()
@@ -268,6 +280,16 @@ fn attached(
     let candidates = links
         .values()
         .flat_map(|link| sites(link).iter().map(move |&site| (site, link)));
+    let mut gateway_ports = 0;
+    let candidates = candidates.filter(|(site, _)| match (depth, site) {
+        (Depth::Everything, _) | (_, Site::Uplink | Site::UplinkDriver) => true,
+        // One says which fast path it is.
+        (Depth::Brief, Site::GatewayPort) => {
+            gateway_ports += 1;
+            gateway_ports == 1
+        }
+        (Depth::Brief, _) => false,
+    });
     let found = parallel::each(
         Width::Working,
         candidates.collect(),

@@ -35,6 +35,8 @@ pub struct Status {
     pub uplink: Option<UplinkStatus>,
     /// The environments by number.
     pub environments: Vec<EnvironmentStatus>,
+    /// Whether the environments were not looked into, so that it is not known whether they are intact.
+    pub brief: bool,
     /// Whether another command was at work meanwhile, so that this may be half of what it does.
     pub busy: bool,
     /// Why it was not compared with the configuration, if it was not.
@@ -81,8 +83,8 @@ pub struct EnvironmentStatus {
     /// Name of the bridge.
     pub bridge: String,
     /// Whether everything is there, as the configuration says if it is at hand, with this build's programs on it; if not,
-    /// `envnet attach` mends it.
-    pub intact: bool,
+    /// `envnet attach` mends it. None when it was not looked into.
+    pub intact: Option<bool>,
     /// Ports of the bridge that somebody has plugged in since the last `attach`, which makes the fast path know them.
     pub new_ports: Vec<String>,
     /// The guests in the order of their addresses, the router first.
@@ -133,12 +135,12 @@ pub struct Drops {
 
 impl Status {
     /// Reads the maps and adds what the observation knows. `config` only gives the guests their names; `damaged` are
-    /// environments that are known not to be as it says.
+    /// environments that are known not to be as it says, none when they were not looked into.
     pub fn read(
         observed: &Observed,
         instance: &Instance,
         config: Option<&Config>,
-        damaged: &BTreeSet<u32>,
+        damaged: Option<&BTreeSet<u32>>,
     ) -> Result<Self> {
         let tables = if observed.unfit_map.is_none() {
             Tables::open(instance)?
@@ -197,13 +199,16 @@ impl Status {
             let exclusive = [router, on_bridge] == [Some(Attached::Current); 2];
             let ports = ports(&inventory, number);
             environments.push(EnvironmentStatus {
-                intact: entry.is_some()
-                    && !damaged.contains(&number)
-                    && exclusive
-                    && ports.iter().all(|(_, attached)| *attached != Attached::Other),
+                intact: damaged.map(|damaged| {
+                    entry.is_some()
+                        && !damaged.contains(&number)
+                        && exclusive
+                        && ports.iter().all(|(_, attached)| *attached != Attached::Other)
+                }),
                 new_ports: ports
                     .into_iter()
-                    .filter(|(_, attached)| uplink.interface.is_some() && *attached == Attached::Nothing)
+                    .filter(|_| damaged.is_some() && uplink.interface.is_some())
+                    .filter(|(_, attached)| *attached == Attached::Nothing)
                     .map(|(name, _)| name)
                     .collect(),
                 environment: number,
@@ -223,6 +228,7 @@ impl Status {
         Ok(Self {
             uplink: tables.map(|_| uplink),
             environments,
+            brief: damaged.is_none(),
             busy: false,
             not_compared: None,
             not_attached,

@@ -10,6 +10,7 @@ use envnet_lab::{
     ping::ping,
     plan::{self, GATEWAY, REMOTE, ROLES, ROUTER},
 };
+use serde_json::Value;
 
 use crate::fixture::attached_each_way;
 
@@ -89,6 +90,28 @@ fn counters_are_exact_on_every_way() -> Result<()> {
             let conversation = Conversation { from, target, through };
             check(lab, &conversation).context(what)?;
         }
-        Ok(())
+        brief(lab)
     })
+}
+
+/// The brief status knows the same of packets and of the way they take, and does not say what it has not looked at.
+fn brief(lab: &Lab) -> Result<()> {
+    let (full, brief) = (lab.status()?, lab.envnet().succeed("--json status --brief")?);
+    let brief: Value = serde_json::from_str(&brief)?;
+    ensure!(counters(&brief)? == counters(&full)?, "{brief} after {full}");
+    ensure!(brief["uplink"] == full["uplink"], "{brief} after {full}");
+    let (looked, known) = (
+        |status: &Value| status["brief"] != true,
+        |status: &Value| {
+            let environments = status["environments"].as_array().map_or(&[][..], Vec::as_slice);
+            environments
+                .iter()
+                .any(|environment| environment["intact"].is_boolean())
+        },
+    );
+    ensure!(looked(&full) && known(&full), "not looked: {full}");
+    ensure!(!looked(&brief) && !known(&brief), "looked: {brief}");
+    let text = lab.envnet().succeed("status --brief")?;
+    ensure!(text.contains("not looked into"), "no word about it: {text}");
+    Ok(())
 }

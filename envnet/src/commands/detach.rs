@@ -8,6 +8,7 @@ use crate::{
     apply::Applier,
     cli::{Cli, Part},
     config::Environments,
+    observe::Depth,
     plan,
     progress::Progress,
 };
@@ -15,7 +16,7 @@ use crate::{
 pub(super) async fn run(cli: &Cli, part: &Part) -> Result<()> {
     let session = Session::open(cli)?;
     let _lock = Lock::take()?;
-    let observed = session.observe().await?;
+    let observed = session.observe(Depth::Everything).await?;
     let mut removed = plan::present(&observed, &session.instance);
     if let Some(part) = &part.environments {
         removed.retain(|number| part.contains(*number));

@@ -11,7 +11,7 @@ use crate::{
     host,
     kernel::{bpffs, netlink::Netlink, netns::Netns, programs::Hook},
     names::Instance,
-    observe::{self, Observed},
+    observe::{self, Depth, Observed},
 };
 
 /// A command at work on one host.
@@ -73,13 +73,20 @@ impl Session {
         if let Some(uplink) = &wanted.uplink {
             host::check_programs(&netlink, &self.instance, uplink, &links, self.hook).await?;
         }
-        let observed = observe::observe(&self.host, &self.instance, &wanted.environments, self.hook).await?;
+        let observed = observe::observe(
+            &self.host,
+            &self.instance,
+            &wanted.environments,
+            self.hook,
+            Depth::Everything,
+        )
+        .await?;
         Ok((wanted, observed))
     }
 
     /// Looks at what is there, whatever the configuration says.
-    pub(super) async fn observe(&self) -> Result<Observed> {
-        observe::observe(&self.host, &self.instance, &BTreeMap::new(), self.hook).await
+    pub(super) async fn observe(&self, depth: Depth) -> Result<Observed> {
+        observe::observe(&self.host, &self.instance, &BTreeMap::new(), self.hook, depth).await
     }
 }
 

@@ -14,7 +14,8 @@ use super::{config, lock::Lock, session::Session};
 use crate::{
     cli::{self, Cli},
     config::{Config, ConfigError},
-    kernel::{programs::Programs, tables::Tables},
+    kernel::{netns, programs::Programs, tables::Tables},
+    observe::Depth,
     plan::{self, Others},
     status::Status,
 };
@@ -23,6 +24,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often it does so when what it looks at goes away meanwhile.
 const ATTEMPTS: usize = 12;
+/// More environments than this are not looked into: it would take longer than one likes to wait.
+const MANY: usize = 1_000;
 
 pub(super) async fn run(cli: &Cli, options: &cli::Status) -> Result<()> {
     // The maps know everything but the names of the machines, and what else there should be.
@@ -32,7 +35,8 @@ pub(super) async fn run(cli: &Cli, options: &cli::Status) -> Result<()> {
         return config.map(drop);
     }
     let session = Session::open(cli)?;
-    let status = look(&session, &config).await?;
+    let depth = depth(options, &session)?;
+    let status = look(&session, &config, depth).await?;
     if cli.json {
         println!("{}", serde_json::to_string(&status)?);
     } else {
@@ -45,13 +49,23 @@ pub(super) async fn run(cli: &Cli, options: &cli::Status) -> Result<()> {
     }
 }
 
+fn depth(options: &cli::Status, session: &Session) -> Result<Depth> {
+    let names = netns::names()?.bound;
+    let environments = names.iter().filter_map(|name| session.instance.environment_of(name));
+    Ok(if options.brief || environments.count() > MANY {
+        Depth::Brief
+    } else {
+        Depth::Everything
+    })
+}
+
 /// Looks while no other command is at work, or else at what there is meanwhile.
-async fn look(session: &Session, config: &Result<Config>) -> Result<Status> {
+async fn look(session: &Session, config: &Result<Config>, depth: Depth) -> Result<Status> {
     let mut attempts = 0;
     loop {
         attempts += 1;
         let lock = Lock::take_within(PATIENCE)?;
-        match read(session, config).await {
+        match read(session, config, depth).await {
             Ok(status) => {
                 return Ok(Status {
                     busy: lock.is_none(),
@@ -65,8 +79,12 @@ async fn look(session: &Session, config: &Result<Config>) -> Result<Status> {
     }
 }
 
-async fn read(session: &Session, config: &Result<Config>) -> Result<Status> {
+async fn read(session: &Session, config: &Result<Config>, depth: Depth) -> Result<Status> {
     let compared = match config {
+        Ok(config) if depth == Depth::Brief => {
+            let observed = session.observe(depth).await?;
+            return Status::read(&observed, &session.instance, Some(config), None);
+        }
         Ok(config) => session.survey(config).await.map_err(|error| format!("{error:#}")),
         Err(error) => Err(format!("{error:#}")),
     };
@@ -79,10 +97,11 @@ async fn read(session: &Session, config: &Result<Config>) -> Result<Status> {
         }
         Err(error) => {
             not_compared = Some(error);
-            (session.observe().await?, BTreeSet::new())
+            (session.observe(depth).await?, BTreeSet::new())
         }
     };
-    let status = Status::read(&observed, &session.instance, config.as_ref().ok(), &damaged)?;
+    let damaged = (depth == Depth::Everything).then_some(&damaged);
+    let status = Status::read(&observed, &session.instance, config.as_ref().ok(), damaged)?;
     Ok(Status { not_compared, ..status })
 }
 

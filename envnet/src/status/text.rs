@@ -114,6 +114,13 @@ impl Text<'_> {
         if self.status.busy {
             f.write_str("\nanother envnet command is at work: this may be half of what it does")?;
         }
+        if self.status.brief && !self.status.environments.is_empty() {
+            write!(
+                f,
+                "\nnot looked into: whether everything is there; `{} plan` does",
+                self.envnet
+            )?;
+        }
         match &self.status.not_compared {
             Some(why) => write!(f, "\nnot compared with the configuration: {why}"),
             None => Ok(()),
@@ -136,7 +143,7 @@ impl Text<'_> {
                 if ports.len() == 1 { "it" } else { "them" }
             )?;
         }
-        let differing = |environment: &&EnvironmentStatus| !environment.intact;
+        let differing = |environment: &&EnvironmentStatus| environment.intact == Some(false);
         let differing = status.environments.iter().filter(differing);
         let differing: Environments = differing.map(|environment| environment.environment).collect();
         if differing.iter().next().is_some() {
@@ -241,7 +248,7 @@ mod tests {
             environment: number,
             namespace: format!("ns{number}"),
             bridge: format!("br{number}"),
-            intact,
+            intact: Some(intact),
             new_ports: new_ports.iter().map(ToString::to_string).collect(),
             guests: Vec::new(),
         }
@@ -251,6 +258,7 @@ mod tests {
         Status {
             uplink: None,
             environments,
+            brief: false,
             busy: false,
             not_compared: None,
             not_attached: Vec::new(),
