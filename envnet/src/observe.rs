@@ -14,11 +14,11 @@ use envnet_common::{
 use ipnet::Ipv4Net;
 
 use crate::{
-    desired::{self, Place},
+    desired,
     kernel::{
         bpffs,
         netlink::{Link, Netlink, Route},
-        netns::{self, Netns},
+        netns::{self, Netns, Place},
         pins::{self, OtherBuilds},
         programs::{Attached, Hook, Programs, Site},
         sysctl::Sysctls,

@@ -10,9 +10,10 @@ use anyhow::{Context, Error, Result, bail};
 
 use super::worker::Worker;
 use crate::{
-    desired::{Link, LinkKind, Place},
+    desired::{Link, LinkKind},
     kernel::{
         netlink::{self, NewLink},
+        netns::Place,
         programs::Hook,
         tap,
     },

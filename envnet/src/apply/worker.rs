@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use anyhow::{Context, Result};
 
 use crate::{
-    desired::{Place, Port, Route},
+    desired::{Port, Route},
     kernel::{
         bpffs,
         netlink::{self, Netlink},
-        netns::{self, Netns},
+        netns::{self, Netns, Place},
         programs::{self, Hook, Programs, Site},
         sysctl::Sysctls,
         tables::Tables,

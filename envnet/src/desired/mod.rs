@@ -13,17 +13,9 @@ use ipnet::Ipv4Net;
 pub use self::acceleration::{Fast, Port, Uplink, reason};
 use crate::{
     config::{Config, UplinkMode},
+    kernel::netns::Place,
     names::{self, Instance, MacRole},
 };
-
-/// The namespace something lives in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
-    /// The namespace that plays the host.
-    Host,
-    /// The environment's router namespace.
-    Router,
-}
 
 /// What must be known of the host to say what is wanted.
 #[derive(Clone, Debug)]

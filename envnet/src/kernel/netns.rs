@@ -26,6 +26,15 @@ use nix::{
     sys::statfs::{NSFS_MAGIC, statfs},
 };
 
+/// The namespace something lives in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// The namespace that plays the host.
+    Host,
+    /// The environment's router namespace.
+    Router,
+}
+
 /// Where `ip netns` keeps its names.
 const DIRECTORY: &str = "/run/netns";
 

@@ -1,15 +1,41 @@
-//! What is pinned for an instance besides what this build can use: other builds' programs and maps, and maps that are not
-//! what this build's programs expect under their names.
+//! Where this build keeps its pins, and what else is pinned for an instance: other builds' programs and maps, and maps that are
+//! not what this build's programs expect under their names.
 
-use std::{collections::BTreeSet, fmt, fs, io, sync::LazyLock};
+use std::{
+    collections::BTreeSet,
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
 
 use anyhow::{Context, Result};
 use aya::maps::MapInfo;
 use aya_obj::Object;
 use envnet_common::maps;
 
-use super::{bpffs, programs, tables};
+use super::{bpffs, tables};
 use crate::{EBPF_OBJECT, names::Instance};
+
+/// Where this build of envnet keeps an instance's pins.
+#[must_use]
+pub fn own_directories(instance: &Instance) -> [PathBuf; 3] {
+    let directory = bpffs::directory(instance);
+    [
+        programs_directory(&directory),
+        tables::directory(instance),
+        directory.join("links"),
+    ]
+}
+
+/// Where this build keeps its programs, below an instance's directory.
+#[must_use]
+pub fn programs_directory(directory: &Path) -> PathBuf {
+    // FNV-1a, 64 bits: only has to tell builds apart.
+    let hash = EBPF_OBJECT.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    directory.join(format!("programs-{hash:016x}"))
+}
 
 /// What other builds of envnet have pinned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,7 +51,7 @@ pub fn other_builds(instance: &Instance) -> Result<Option<OtherBuilds>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         entries => entries.with_context(|| format!("cannot read {}", directory.display()))?,
     };
-    let own = programs::own_directories(instance);
+    let own = own_directories(instance);
     let mut others = None;
     for entry in entries {
         let entry = entry.with_context(|| format!("cannot read {}", directory.display()))?;

@@ -10,9 +10,9 @@ use ipnet::Ipv4Net;
 
 use crate::{
     config::Environments,
-    desired::{Link, LinkKind, Place, Port, Route, Sysctl},
+    desired::{Link, LinkKind, Port, Route, Sysctl},
     inventory::KnownPort,
-    kernel::programs::Site,
+    kernel::{netns::Place, programs::Site},
 };
 
 /// A change, for an environment or for all of them.

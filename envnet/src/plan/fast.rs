@@ -9,10 +9,11 @@ use envnet_common::{
 
 use super::{Action, Change, Others, Phase, make::EnvironmentPlan};
 use crate::{
-    desired::{Place, Port, Uplink, Wanted},
+    desired::{Port, Uplink, Wanted},
     inventory::KnownPort,
     kernel::{
         netlink::Kind,
+        netns::Place,
         programs::{Attached, Site},
     },
     names,

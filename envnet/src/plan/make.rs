@@ -6,10 +6,11 @@ use ipnet::Ipv4Net;
 
 use super::{Action, Attribute, Change, Conflict, Phase};
 use crate::{
-    desired::{self, Environment, Link, LinkKind, Place},
+    desired::{self, Environment, Link, LinkKind},
     inventory::Inventory,
     kernel::{
         netlink::{self, Kind},
+        netns::Place,
         programs::{Attached, Site},
     },
     names::{self, Instance, LINK_GROUP, REMOVAL_GROUPS},

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use super::{Action, Change, Conflict, OwnLink, Phase, conflict, fast};
 use crate::{
     config::Environments,
-    desired::{self, Place},
+    desired,
     inventory::Inventory,
-    kernel::programs::Site,
+    kernel::{netns::Place, programs::Site},
     names::{self, Instance},
     observe::Observed,
 };

@@ -15,9 +15,10 @@ use ipnet::Ipv4Net;
 use super::*;
 use crate::{
     config::Config,
-    desired::{self, HostFacts, Link, LinkKind, Place},
+    desired::{self, HostFacts, Link, LinkKind},
     kernel::{
         netlink::{Kind, Link as KernelLink, Route as KernelRoute},
+        netns::Place,
         pins::OtherBuilds,
         programs::{Attached, Site},
     },

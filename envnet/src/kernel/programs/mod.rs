@@ -118,7 +118,7 @@ impl Programs {
     /// This build's programs if they are pinned already, together with the maps they use.
     pub fn open(instance: &Instance) -> Result<Option<Self>> {
         let directory = bpffs::directory(instance);
-        let pins = programs_directory(&directory);
+        let pins = pins::programs_directory(&directory);
         if !ROLES.iter().all(|role| pins.join(role.program).exists()) {
             return Ok(None);
         }
@@ -169,7 +169,7 @@ impl Programs {
         bpffs::ensure_mounted()?;
         let directory = bpffs::directory(instance);
         let maps_directory = tables::directory(instance);
-        let pins = programs_directory(&directory);
+        let pins = pins::programs_directory(&directory);
         for folder in [&maps_directory, &pins, &directory.join("links")] {
             fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         }
@@ -215,7 +215,7 @@ impl Programs {
     /// Removes the pins of other builds' programs, and of maps that no program uses any more.
     pub fn forget_others(instance: &Instance) -> Result<()> {
         let directory = bpffs::directory(instance);
-        let own = own_directories(instance);
+        let own = pins::own_directories(instance);
         for entry in fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))? {
             let path = entry?.path();
             if !own.contains(&path) {
@@ -407,23 +407,4 @@ fn tcx_programs(interface: &str, direction: TcAttachType) -> Result<Vec<u32>> {
     }
     let (_, programs) = SchedClassifier::query_tcx(interface, direction)?;
     Ok(programs.iter().map(ProgramInfo::id).collect())
-}
-
-/// Where this build of envnet keeps an instance's pins.
-#[must_use]
-pub fn own_directories(instance: &Instance) -> [PathBuf; 3] {
-    let directory = bpffs::directory(instance);
-    [
-        programs_directory(&directory),
-        tables::directory(instance),
-        directory.join("links"),
-    ]
-}
-
-fn programs_directory(directory: &Path) -> PathBuf {
-    // FNV-1a, 64 bits: only has to tell builds apart.
-    let hash = EBPF_OBJECT.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    directory.join(format!("programs-{hash:016x}"))
 }

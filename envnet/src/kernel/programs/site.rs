@@ -2,7 +2,7 @@
 
 use aya::programs::TcAttachType;
 
-use crate::{desired::Place, names};
+use crate::{kernel::netns::Place, names};
 
 /// A kind of link that programs run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
