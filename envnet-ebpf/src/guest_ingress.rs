@@ -29,6 +29,7 @@ pub(crate) fn decide(frame: &mut Frame<'_>) -> Result<Verdict, DropReason> {
         // No station's address (IEEE 802.3, 3.2.3): the bridge drops the frame, and nothing is learned from it.
         return Ok(Verdict::Next);
     }
+    let now = count::now();
     frame.environment = port.environment.number;
     frame.internal = port.internal;
     let source = source(frame, &ethernet)?;
@@ -38,12 +39,12 @@ pub(crate) fn decide(frame: &mut Frame<'_>) -> Result<Verdict, DropReason> {
     // On a port of its own, a guest is known whatever it sends.
     let address = source.unwrap_or(port.internal);
     let guest = if source.is_some() || port.internal != Address::UNSPECIFIED {
-        Some(guest(frame, &port, &ethernet, address)?)
+        Some(guest(frame, &port, &ethernet, address, now)?)
     } else {
         None
     };
     frame.internal = address;
-    let (mac, interface, now) = (ethernet.source, frame.interface, frame.now);
+    let (mac, interface) = (ethernet.source, frame.interface);
     match guest {
         // What was just heard of the guest holds for its station, too.
         Some(guest) if source.is_some() => {
@@ -60,14 +61,14 @@ pub(crate) fn decide(frame: &mut Frame<'_>) -> Result<Verdict, DropReason> {
     }
 
     if ethernet.destination != ROUTER_INSIDE_MAC {
-        return Ok(sibling(frame, &port, &ethernet));
+        return Ok(sibling(frame, &port, &ethernet, now));
     }
     if frame.packet.had_tag() {
         // Another network as far as the router is concerned; the tag would leave with the packet.
         return Ok(Verdict::Next);
     }
     if ethernet.ethertype == ETHERTYPE_IPV4
-        && let Some(decision) = out(frame, &port)
+        && let Some(decision) = out(frame, &port, now)
     {
         return decision;
     }
@@ -106,6 +107,7 @@ fn guest(
     port: &Port,
     ethernet: &Ethernet,
     address: Address,
+    now: u64,
 ) -> Result<&'static mut Endpoint, DropReason> {
     let environment = &port.environment;
     let own_port = port.internal != Address::UNSPECIFIED;
@@ -116,7 +118,7 @@ fn guest(
     let location = &guest.location;
     // Where guests share a port, or it is not known whose it is, an address stays where it was heard as long as it is
     // heard there.
-    let elsewhere = location.interface != frame.interface && learned::is_heard(&location.age, frame.now);
+    let elsewhere = location.interface != frame.interface && learned::is_heard(&location.age, now);
     if guest.internal != address || guest.environment.number != environment.number || (!own_port && elsewhere) {
         return Err(DropReason::SourceSpoofed);
     }
@@ -135,12 +137,12 @@ fn external(port: &Port, internal: Address) -> Address {
 
 /// To a sibling, if it was heard.
 #[inline(always)]
-fn sibling(frame: &Frame<'_>, port: &Port, ethernet: &Ethernet) -> Verdict {
+fn sibling(frame: &Frame<'_>, port: &Port, ethernet: &Ethernet, now: u64) -> Verdict {
     if ethernet.destination.is_group() {
         return Verdict::Next;
     }
     let exists = |interface| frame.packet.exists(interface);
-    match learned::station(port.environment.number, ethernet.destination, frame.now, exists) {
+    match learned::station(port.environment.number, ethernet.destination, now, exists) {
         Some(interface) if interface != frame.interface => Verdict::Send(interface),
         _ => Verdict::Next,
     }
@@ -148,7 +150,7 @@ fn sibling(frame: &Frame<'_>, port: &Port, ethernet: &Ethernet) -> Verdict {
 
 /// Out of the environment; `None` when that is the router's business, and the packet was not changed.
 #[inline(always)]
-fn out(frame: &mut Frame<'_>, port: &Port) -> Option<Result<Verdict, DropReason>> {
+fn out(frame: &mut Frame<'_>, port: &Port, now: u64) -> Option<Result<Verdict, DropReason>> {
     const HOPS: u8 = 1;
     let ordinary = Ordinary::parse(&frame.packet, HOPS)?;
     let (source, destination) = (ordinary.ip.tail.source, ordinary.ip.tail.destination);
@@ -167,14 +169,14 @@ fn out(frame: &mut Frame<'_>, port: &Port) -> Option<Result<Verdict, DropReason>
         if !ordinary.lasts(HOPS) {
             return None;
         }
-        let (mac, interface) = learned::location(other, frame.now, Asking::Later)?;
+        let (mac, interface) = learned::location(other, now, Asking::Later)?;
         if !frame.packet.fits(interface, uplink.mtu) {
             return None;
         }
         let forward = ordinary.forward(Some(own), Some(internal), HOPS)?;
         return Some(
             forward::write(&mut frame.packet, &forward, mac, ROUTER_INSIDE_MAC).map(|()| {
-                count::outbound(environment.number, source, size, frame.now);
+                count::outbound(environment.number, source, size, now);
                 count::inbound(number, internal, size);
                 Verdict::Send(interface)
             }),
@@ -185,14 +187,14 @@ fn out(frame: &mut Frame<'_>, port: &Port) -> Option<Result<Verdict, DropReason>
         // Nobody's: the router believes nobody outside who claims to have it.
         return None;
     }
-    let hop = learned::next_hop(uplink.next_hop(destination)?, frame.now)?;
+    let hop = learned::next_hop(uplink.next_hop(destination)?, now)?;
     if !frame.packet.fits(port.exit, uplink.mtu) {
         return None;
     }
     let forward = ordinary.forward(Some(own), None, HOPS)?;
     Some(
         forward::write(&mut frame.packet, &forward, hop, environment.mac).map(|()| {
-            count::outbound(environment.number, source, size, frame.now);
+            count::outbound(environment.number, source, size, now);
             // The host itself is not out there.
             if port.exit_is_port != 0 || hop == uplink.mac {
                 Verdict::Receive(port.exit)

@@ -24,7 +24,6 @@ pub(crate) fn decide<P: Write>(
     packet: &mut P,
     ethernet: &Ethernet,
     only: Option<u32>,
-    now: u64,
     asking: Asking,
     reaches: impl FnOnce(&P, u32, u32) -> bool,
 ) -> Option<Result<u32, DropReason>> {
@@ -42,6 +41,7 @@ pub(crate) fn decide<P: Write>(
     {
         return None;
     }
+    let now = count::now();
     let ordinary = Ordinary::parse(packet, HOPS)?;
     let source = ordinary.ip.tail.source;
     // What the router would refuse, it shall refuse, and count.

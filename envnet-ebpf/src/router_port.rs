@@ -2,7 +2,7 @@
 
 use envnet_common::{Verdict, parse::Ethernet};
 
-use crate::{learned, maps, run::Frame};
+use crate::{count, learned, maps, run::Frame};
 
 #[inline(always)]
 pub(crate) fn ingress(frame: &mut Frame<'_>) -> Verdict {
@@ -16,7 +16,7 @@ pub(crate) fn ingress(frame: &mut Frame<'_>) -> Verdict {
         return Verdict::Next;
     }
     let exists = |interface| frame.packet.exists(interface);
-    match learned::station(port.environment.number, ethernet.destination, frame.now, exists) {
+    match learned::station(port.environment.number, ethernet.destination, count::now(), exists) {
         Some(interface) => Verdict::Send(interface),
         None => Verdict::Next,
     }
@@ -26,7 +26,7 @@ pub(crate) fn ingress(frame: &mut Frame<'_>) -> Verdict {
 #[inline(always)]
 pub(crate) fn egress(frame: &mut Frame<'_>) -> Verdict {
     if let (Some(port), Ok(ethernet)) = (maps::port(frame.interface), Ethernet::parse(&frame.packet)) {
-        learned::hear_through_bridge(port.environment.number, ethernet.source, frame.now);
+        learned::hear_through_bridge(port.environment.number, ethernet.source, count::now());
     }
     Verdict::Next
 }

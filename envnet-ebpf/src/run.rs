@@ -54,8 +54,6 @@ pub(crate) struct Frame<'a> {
     pub packet: Linear<'a>,
     /// Index of the interface that the program runs on.
     pub interface: u32,
-    /// The time, as in [`count::now`].
-    pub now: u64,
     /// Number of the environment concerned, once it is known; drops are counted under it and the next.
     pub environment: u32,
     /// Internal address of the mapping concerned, once it is known.
@@ -69,7 +67,6 @@ pub(crate) fn fast(context: &TcContext, decide: impl FnOnce(&mut Frame<'_>) -> R
     let mut frame = Frame {
         interface: packet.interface(),
         packet,
-        now: count::now(),
         environment: 0,
         internal: Address::UNSPECIFIED,
     };

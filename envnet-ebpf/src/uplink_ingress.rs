@@ -7,7 +7,7 @@ use envnet_common::{
 };
 
 use crate::{
-    inbound,
+    count, inbound,
     learned::{self, Asking},
     maps::{self, UPLINK},
     run::{Frame, lookup},
@@ -41,7 +41,7 @@ fn ingress(frame: &mut Frame<'_>, only: Option<u32>, back: Verdict) -> Result<Ve
     match ethernet.ethertype {
         ETHERTYPE_IPV4 => {
             let reaches = |packet: &Linear<'_>, interface, mtu| packet.fits(interface, mtu);
-            match inbound::decide(&mut frame.packet, &ethernet, only, frame.now, Asking::Here, reaches) {
+            match inbound::decide(&mut frame.packet, &ethernet, only, Asking::Here, reaches) {
                 Some(decision) => decision.map(Verdict::Send),
                 None => Ok(Verdict::Next),
             }
@@ -56,7 +56,7 @@ fn arp(frame: &mut Frame<'_>, ethernet: &Ethernet, only: Option<u32>, back: Verd
     let (Ok(arp), Some(uplink)) = (Arp::parse(&frame.packet), UPLINK.get(0)) else {
         return Ok(Verdict::Next);
     };
-    learned::hear_hop(ethernet, &arp, uplink, frame.now);
+    learned::hear_hop(ethernet, &arp, uplink, count::now());
     // A gateway's own request, which the host has been given a copy of.
     if maps::is_gateway(ethernet.source) {
         return Ok(Verdict::Next);

@@ -26,7 +26,7 @@ pub(crate) fn run(context: &XdpContext) -> u32 {
     if ethernet.ethertype != ETHERTYPE_IPV4 {
         return XDP_PASS;
     }
-    match inbound::decide(&mut frame, &ethernet, None, count::now(), Asking::Later, Frame::reaches) {
+    match inbound::decide(&mut frame, &ethernet, None, Asking::Later, Frame::reaches) {
         None => XDP_PASS,
         Some(Ok(_)) => XDP_REDIRECT,
         Some(Err(reason)) => {
