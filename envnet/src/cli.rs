@@ -56,6 +56,21 @@ impl Cli {
         }
         words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
     }
+
+    /// A message whose hints are for the same host and file: where something is found out, it is not known how the command was
+    /// called.
+    #[must_use]
+    pub fn with_hints(&self, message: &str) -> String {
+        let again = self.again();
+        let mut message = message.to_owned();
+        for command in ["attach", "detach", "plan", "status"] {
+            message = message.replace(&format!("`envnet {command}"), &format!("`{again} {command}"));
+        }
+        if let Some(netns) = &self.netns {
+            message = message.replace("`ip link", &format!("`ip -n {} link", quoted(netns)));
+        }
+        message
+    }
 }
 
 /// A word as a shell takes it.
@@ -111,8 +126,11 @@ pub struct Part {
 /// Options of `status`.
 #[derive(Clone, Debug, Args)]
 pub struct Status {
-    /// Look only at the maps and the host's links, and not into each environment, whether everything is there; so it is by itself
-    /// where there are more than a thousand
+    /// Only these environments, as in "1-3, 7"
+    #[arg(long, value_name = "LIST")]
+    pub environments: Option<Environments>,
+    /// Do not look into each environment whether everything is there, only at the maps and the host's links; this is the
+    /// default for more than a thousand
     #[arg(long)]
     pub brief: bool,
     /// Then print each packet that is dropped (with --verbose: or translated), until Ctrl-C
@@ -135,6 +153,17 @@ mod tests {
         assert_eq!(
             again(&["envnet", "plan", "-c", "it's mine.toml"]),
             r"envnet --config 'it'\''s mine.toml'"
+        );
+    }
+
+    #[test]
+    fn hints_are_for_the_same_host_and_file() {
+        let hint = |arguments: &[&str], message| Cli::parse_from(arguments).with_hints(message);
+        let message = "gone; `envnet attach` mends it, see `ip link`, and `envnet check`";
+        assert_eq!(hint(&["envnet", "plan"], message), message);
+        assert_eq!(
+            hint(&["envnet", "plan", "--netns", "lab"], message),
+            "gone; `envnet --netns lab attach` mends it, see `ip -n lab link`, and `envnet check`"
         );
     }
 

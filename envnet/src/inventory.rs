@@ -98,6 +98,15 @@ impl<'a> Inventory<'a> {
             .chain(observed.names_left.iter().copied())
             .chain(observed.environments.values().map(|environment| environment.number))
             .chain(observed.mappings.keys().map(|key| key.environment))
+            .chain(observed.counted.iter().map(|key| key.environment))
+            .chain(observed.gateways.values().copied())
+            .chain(
+                observed
+                    .fast
+                    .endpoints
+                    .values()
+                    .map(|endpoint| endpoint.environment.number),
+            )
             .chain(observed.fast.ports.values().map(|port| port.environment.number))
             .collect()
     }

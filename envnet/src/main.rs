@@ -25,10 +25,10 @@ async fn main() -> ExitCode {
         .format_timestamp(None)
         .format_target(false)
         .init();
-    match commands::run(cli).await {
+    match commands::run(&cli).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("envnet: {error:#}");
+            eprintln!("envnet: {}", cli.with_hints(&format!("{error:#}")));
             let configuration = error.downcast_ref::<ConfigError>().is_some();
             ExitCode::from(if configuration { 2 } else { 1 })
         }

@@ -12,8 +12,9 @@ pub const GATEWAY_INDEX_BASE: u32 = 0x0010_0000;
 /// that a crash left without ifalias from a foreign one.
 pub const LINK_GROUP: u32 = 0x656e;
 
-/// Link groups from here on are for links that are being deleted, because the kernel can delete a whole group at once.
-pub const REMOVAL_GROUPS: u32 = 1 << 31;
+/// Link groups from here to twice as many are for links that are being deleted, because the kernel can delete a whole group at
+/// once. They are positive as `ip` reads them.
+pub const REMOVAL_GROUPS: u32 = 1 << 30;
 
 /// Which namespace an invocation manages as the host. Everything it makes is marked with it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
+    ops::RangeInclusive,
     path::Path,
 };
 
@@ -113,13 +114,24 @@ impl Observed {
 
     /// The mappings in the maps of one environment.
     pub fn mappings_of(&self, number: u32) -> impl Iterator<Item = (&MappingKey, &Mapping)> {
-        let key = |internal| MappingKey {
-            environment: number,
-            internal,
-        };
-        self.mappings
-            .range(key(Address::UNSPECIFIED)..=key(Address([u8::MAX; 4])))
+        self.mappings.range(keys_of(number))
     }
+
+    /// Whether the maps hold anything of an environment by its number: any of them may have lost it.
+    #[must_use]
+    pub fn is_in_maps(&self, number: u32) -> bool {
+        self.mappings_of(number).next().is_some()
+            || self.counted.range(keys_of(number)).next().is_some()
+            || self.gateways.values().any(|known| *known == number)
+    }
+}
+
+fn keys_of(number: u32) -> RangeInclusive<MappingKey> {
+    let key = |internal| MappingKey {
+        environment: number,
+        internal,
+    };
+    key(Address::UNSPECIFIED)..=key(Address([u8::MAX; 4]))
 }
 
 /// How closely to look.
@@ -283,10 +295,10 @@ fn attached(
     let mut gateway_ports = 0;
     let candidates = candidates.filter(|(site, _)| match (depth, site) {
         (Depth::Everything, _) | (_, Site::Uplink | Site::UplinkDriver) => true,
-        // One says which fast path it is.
+        // A few say which fast path it is, should one of them be damaged.
         (Depth::Brief, Site::GatewayPort) => {
             gateway_ports += 1;
-            gateway_ports == 1
+            gateway_ports <= 8
         }
         (Depth::Brief, _) => false,
     });

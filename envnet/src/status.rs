@@ -17,7 +17,7 @@ use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 use crate::{
-    config::{Config, ROUTER},
+    config::{Config, Environments, ROUTER},
     desired,
     inventory::Inventory,
     kernel::{
@@ -86,7 +86,8 @@ pub struct EnvironmentStatus {
     /// `envnet attach` mends it. None when it was not looked into.
     pub intact: Option<bool>,
     /// Ports of the bridge that somebody has plugged in since the last `attach`, which makes the fast path know them.
-    pub new_ports: Vec<String>,
+    /// None when it was not looked for.
+    pub new_ports: Option<Vec<String>>,
     /// The guests in the order of their addresses, the router first.
     pub guests: Vec<Guest>,
 }
@@ -205,12 +206,11 @@ impl Status {
                         && exclusive
                         && ports.iter().all(|(_, attached)| *attached != Attached::Other)
                 }),
-                new_ports: ports
-                    .into_iter()
-                    .filter(|_| damaged.is_some() && uplink.interface.is_some())
-                    .filter(|(_, attached)| *attached == Attached::Nothing)
-                    .map(|(name, _)| name)
-                    .collect(),
+                new_ports: damaged.map(|_| {
+                    let new = ports.iter().filter(|(_, attached)| *attached == Attached::Nothing);
+                    let new = new.filter(|_| uplink.interface.is_some());
+                    new.map(|(name, _)| name.clone()).collect()
+                }),
                 environment: number,
                 namespace,
                 bridge,
@@ -243,6 +243,19 @@ impl Status {
     }
 }
 
+impl Status {
+    /// Leaves out what is not about these environments.
+    pub fn keep(&mut self, part: &Environments) {
+        self.environments
+            .retain(|environment| part.contains(environment.environment));
+        for numbers in [&mut self.not_attached, &mut self.not_in_file] {
+            numbers.retain(|number| part.contains(*number));
+        }
+        self.drops
+            .retain(|drop| drop.environment.is_some_and(|number| part.contains(number)));
+    }
+}
+
 fn link_name(inventory: &Inventory<'_>, index: u32) -> Option<String> {
     inventory.link_at(index).map(|link| link.name.clone())
 }
@@ -267,7 +280,9 @@ fn uplink(inventory: &Inventory<'_>, config: Option<&Config>) -> UplinkStatus {
             .filter(|_| fast_path != "off")
             .and_then(|uplink| link_name(inventory, uplink.interface)),
         fast_path,
-        reason: config.map(desired::reason),
+        reason: config
+            .map(desired::reason)
+            .filter(|reason| reason.starts_with(fast_path)),
     }
 }
 

@@ -225,11 +225,11 @@ impl Worker<'_> {
 }
 
 /// A link group that nobody else's link is in. Looking would not make that sure, because a link can be put into a group at
-/// any time; chance does, with two thousand million to choose from.
+/// any time; chance does, with a thousand million to choose from.
 fn removal_group() -> u32 {
     // A hasher's keys are random.
     let [a, b, c, d, ..] = RandomState::new().hash_one(()).to_ne_bytes();
-    REMOVAL_GROUPS | u32::from_ne_bytes([a, b, c, d])
+    REMOVAL_GROUPS | (u32::from_ne_bytes([a, b, c, d]) % REMOVAL_GROUPS)
 }
 
 fn is_address_in_use(error: &Error) -> bool {

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 
 const PATH: &str = "/run/envnet.lock";
 /// How long a command waits for another one: thousands of environments take minutes to detach.
-const PATIENCE: Duration = Duration::from_mins(5);
+const PATIENCE: Duration = Duration::from_mins(4);
 /// How long it does so without a word.
 const SILENCE: Duration = Duration::from_secs(10);
 
@@ -31,7 +31,7 @@ impl Lock {
             return Ok(lock);
         }
         log::info!("another envnet command is at work; waiting for it");
-        match Self::take_within(PATIENCE)? {
+        match Self::take_within(PATIENCE.saturating_sub(SILENCE))? {
             Some(lock) => Ok(lock),
             None => bail!(
                 "another envnet command has been at work for {} minutes; wait for it and run this again",

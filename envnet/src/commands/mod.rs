@@ -17,13 +17,13 @@ use crate::{
 };
 
 /// Carries a command line out. Must be called inside a tokio runtime.
-pub async fn run(cli: Cli) -> Result<()> {
+pub async fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
-        Command::Check => check::run(&cli),
-        Command::Attach(part) => attach::run(&cli, part).await,
-        Command::Detach(part) => detach::run(&cli, part).await,
-        Command::Plan(part) => plan::run(&cli, part).await,
-        Command::Status(options) => status::run(&cli, options).await,
+        Command::Check => check::run(cli),
+        Command::Attach(part) => attach::run(cli, part).await,
+        Command::Detach(part) => detach::run(cli, part).await,
+        Command::Plan(part) => plan::run(cli, part).await,
+        Command::Status(options) => status::run(cli, options).await,
     }
 }
 

@@ -36,7 +36,11 @@ pub(super) async fn run(cli: &Cli, options: &cli::Status) -> Result<()> {
     }
     let session = Session::open(cli)?;
     let depth = depth(options, &session)?;
-    let status = look(&session, &config, depth).await?;
+    let mut status = look(&session, &config, depth).await?;
+    status.not_compared = status.not_compared.map(|why| cli.with_hints(&why));
+    if let Some(part) = &options.environments {
+        status.keep(part);
+    }
     if cli.json {
         println!("{}", serde_json::to_string(&status)?);
     } else {
@@ -91,9 +95,14 @@ async fn read(session: &Session, config: &Result<Config>, depth: Depth) -> Resul
     let mut not_compared = None;
     let (observed, damaged) = match compared {
         Ok((wanted, observed)) => {
-            let changes = plan::attach(&wanted, &observed, &session.instance, Others::Go);
-            let damaged = changes.map(|changes| plan::damaged(&wanted, &changes));
-            (observed, damaged.unwrap_or_default())
+            let damaged = match plan::attach(&wanted, &observed, &session.instance, Others::Go) {
+                Ok(changes) => plan::damaged(&wanted, &changes),
+                Err(conflict) => {
+                    not_compared = Some(conflict.to_string());
+                    BTreeSet::new()
+                }
+            };
+            (observed, damaged)
         }
         Err(error) => {
             not_compared = Some(error);

@@ -44,7 +44,7 @@ pub enum ConfigError {
         message: String,
     },
     /// A part of the environments was asked for that the file does not have.
-    #[error("{}: `environments` has no {}; add it, or leave it out of --environments", path.display(), missing.named())]
+    #[error("{}: `environments` has no {}; add what is missing, or leave it out of --environments", path.display(), missing.named())]
     NoEnvironment {
         /// The file.
         path: PathBuf,
@@ -57,11 +57,18 @@ impl ConfigError {
     pub(super) fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> Self {
         let start = error.span().map_or(0, |span| span.start);
         let on_line = text[line_start(text, start)..].lines().next().unwrap_or_default();
+        let value = error.span().and_then(|span| text.get(span)).unwrap_or_default();
+        let message = error.message().trim_end().replace('\n', "; ");
+        let message = match message.as_str() {
+            _ if on_line.trim() == "[vm]" => "write [[vm]], in two brackets: there can be many".to_owned(),
+            "invalid IPv4 address syntax" => format!("{value} is not an IPv4 address; write one like \"10.0.0.2\""),
+            _ => message,
+        };
         Self::Syntax {
             path: path.to_owned(),
             line: line_of(text, start),
             key: on_line.split_once('=').map(|(key, _)| key.trim().to_owned()),
-            message: error.message().trim_end().replace('\n', "; "),
+            message,
         }
     }
 }

@@ -187,6 +187,15 @@ fn wrong_machines_are_refused() {
         "22: vm[1].address: ",
         &["outside", "10.0.0.0/24"],
     );
+    let (first, _) = GOOD.rsplit_once("[[vm]]").expect("two machines");
+    for text in [GOOD.replace("[[vm]]", "[vm]"), first.replace("[[vm]]", "[vm]")] {
+        let error = parse(&text).expect_err("one bracket").to_string();
+        assert!(
+            error.starts_with("envnet.toml:") && error.contains("write [[vm]]"),
+            "{error}"
+        );
+    }
+    refused("\"10.0.0.3\"", "\"10.0.0.300\"", "22: address: ", &["10.0.0.300"]);
     refused("\"10.0.0.3\"", "\"10.0.0.2\"", "22: vm[1].address: ", &["vm[0]"]);
     refused("\"10.0.0.3\"", "\"10.0.0.1\"", "22: vm[1].address: ", &["router"]);
     refused("\"10.0.0.3\"", "\"10.0.0.0\"", "22: vm[1].address: ", &["network"]);

@@ -325,15 +325,15 @@ impl Change {
     pub const fn loss(&self) -> Option<&'static str> {
         match &self.action {
             Action::DeleteLink { .. } | Action::DeleteLinks(_) | Action::DeleteNamespace { .. } => {
-                Some("it was removed already, with all that was in it")
+                Some("what is removed is not put back, nor what was in it")
             }
             Action::RemoveEnvironments(_)
             | Action::RemoveMappings(_)
             | Action::RemoveEndpoints(_)
             | Action::RemovePort { .. }
-            | Action::RemovePorts(_) => Some("it was removed already, with what was counted and learned"),
-            Action::DetachPrograms { .. } => Some("they were taken away already"),
-            Action::InsertPort { old: Some(_), .. } => Some("it was changed already"),
+            | Action::RemovePorts(_) => Some("what is removed is not put back, nor what was counted and learned"),
+            Action::DetachPrograms { .. } => Some("what is taken away is not put back"),
+            Action::InsertPort { old: Some(_), .. } => Some("it is not changed back"),
             _ => None,
         }
     }

@@ -279,12 +279,12 @@ impl<'a> EnvironmentPlan<'a> {
         }
     }
 
-    /// What an entry of the maps is taken back to. Of maps that this build cannot read nothing is known; but when the
+    /// What an entry of the maps is taken back to. Of maps that could not be read nothing is known; but when the
     /// programs of a running environment have gone from those to the new ones, they must find there what they need.
     pub(super) fn before<T>(&self, old: Option<T>, new: T) -> Option<T> {
         let gateway = names::gateway(self.wanted.number);
         let runs = !self.made.contains(&(Place::Router, gateway.as_str()));
-        let moves = runs && self.observed.has_other_layout();
+        let moves = runs && (self.observed.has_other_layout() || self.observed.maps_unread);
         old.or(moves.then_some(new))
     }
 

@@ -42,8 +42,8 @@ pub fn detach_part(observed: &Observed, instance: &Instance, part: &Environments
         return Ok(detach(observed, instance));
     }
     conflict::with_maps(observed)?;
-    // Maps that this build cannot read would go on telling of what is gone.
-    if observed.has_other_layout() {
+    // Maps that could not be read would go on telling of what is gone, and do not say what the others need.
+    if observed.has_other_layout() || observed.maps_unread {
         return Err(Conflict::Build(others.into_iter().collect()));
     }
     let mut ports = observed.fast.ports.values();
@@ -82,9 +82,7 @@ pub(super) fn from_maps(numbers: &[u32], observed: &Observed) -> Vec<Change> {
     let in_maps: BTreeMap<u32, u32> = numbers
         .iter()
         .map(|number| (desired::gateway_index(*number), *number))
-        .filter(|(index, number)| {
-            observed.environments.contains_key(index) || observed.mappings_of(*number).next().is_some()
-        })
+        .filter(|(index, number)| observed.environments.contains_key(index) || observed.is_in_maps(*number))
         .collect();
     if in_maps.is_empty() {
         return Vec::new();

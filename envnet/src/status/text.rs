@@ -26,6 +26,13 @@ impl fmt::Display for Text<'_> {
         let status = self.status;
         if status.environments.is_empty() {
             f.write_str("nothing is attached")?;
+            if status.uplink.is_some() {
+                write!(
+                    f,
+                    "; `{}` removes what an interrupted command has left",
+                    format_args!("{} detach", self.envnet)
+                )?;
+            }
         } else {
             table(f, &self.guests())?;
             self.write_uplink(f)?;
@@ -133,7 +140,7 @@ impl Text<'_> {
         let ports: Vec<&str> = status
             .environments
             .iter()
-            .flat_map(|environment| environment.new_ports.iter().map(String::as_str))
+            .flat_map(|environment| environment.new_ports.iter().flatten().map(String::as_str))
             .collect();
         if !ports.is_empty() {
             write!(
@@ -147,11 +154,15 @@ impl Text<'_> {
         let differing = status.environments.iter().filter(differing);
         let differing: Environments = differing.map(|environment| environment.environment).collect();
         if differing.iter().next().is_some() {
-            write!(
-                f,
-                "\nnot what the file says, or damaged: {}; `{envnet} plan` shows how, `{envnet} attach` mends it",
-                differing.named()
-            )?;
+            match status.not_compared {
+                // What keeps it from being compared keeps it from being mended.
+                Some(_) => write!(f, "\ndamaged: {}", differing.named())?,
+                None => write!(
+                    f,
+                    "\nnot what the file says, or damaged: {}; `{envnet} plan` shows how, `{envnet} attach` mends it",
+                    differing.named()
+                )?,
+            }
         }
         if !status.not_attached.is_empty() {
             let missing: Environments = status.not_attached.iter().copied().collect();
@@ -249,7 +260,7 @@ mod tests {
             namespace: format!("ns{number}"),
             bridge: format!("br{number}"),
             intact: Some(intact),
-            new_ports: new_ports.iter().map(ToString::to_string).collect(),
+            new_ports: Some(new_ports.iter().map(ToString::to_string).collect()),
             guests: Vec::new(),
         }
     }
