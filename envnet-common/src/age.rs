@@ -59,7 +59,8 @@ impl Age {
     #[must_use]
     #[inline(always)]
     pub const fn is_due(&self, now: u64) -> bool {
-        elapsed(self.confirmed, now) >= CONFIRM_EVERY
+        // Unsigned: a confirmation from the future would keep others from being written down.
+        now.wrapping_sub(self.confirmed) >= CONFIRM_EVERY.cast_unsigned()
     }
 
     /// What to do with an entry of this age. After [`Trust::Ask`], [`Age::asked`] is to be set to `now`.

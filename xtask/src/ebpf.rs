@@ -55,8 +55,16 @@ pub fn build_for_embedding() -> Result<()> {
         .folders
         .iter()
         .flat_map(|folder| [format!("{folder}/src"), format!("{folder}/Cargo.toml")]);
+    // Relative to the crate: cargo gives the crates of all checkouts that share a target directory the same place in it, and
+    // would go on looking at the files of another one.
+    let folder = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").context("CARGO_MANIFEST_DIR is not set")?);
+    let depth = folder
+        .strip_prefix(workspace())
+        .context("not in the workspace")?
+        .components()
+        .count();
     for input in crates.chain(["Cargo.lock".to_owned(), "Cargo.toml".to_owned()]) {
-        println!("cargo::rerun-if-changed={}", workspace().join(input).display());
+        println!("cargo::rerun-if-changed={}{input}", "../".repeat(depth));
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is not set: not a build script")?);
     let compiler = Compiler::find(&shared_target_dir(&out))?;
