@@ -128,6 +128,8 @@ fn each_change(fault: Fault) -> Result<()> {
             let prepare = |lab: &Lab| {
                 lab.write_configuration(&old)?;
                 lab.attach()?;
+                // After a case that has failed.
+                busy.resume()?;
                 lab.write_configuration(&configuration())
             };
             sweep.run(fault, prepare, |case| {

@@ -1,6 +1,7 @@
 //! Datagrams with sequence numbers, some thousand a second: which were lost, which came twice.
 
 use std::{
+    cell::{Cell, RefCell},
     net::{Ipv4Addr, UdpSocket},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -27,7 +28,15 @@ const RECEIVE_BUFFER: libc::c_int = 16 << 20;
 pub(crate) struct Flood {
     name: &'static str,
     shared: Arc<Shared>,
+    checked: Cell<Checked>,
     threads: Vec<JoinHandle<()>>,
+}
+
+/// Up to where it was looked at what became of the datagrams.
+#[derive(Clone, Copy, Default)]
+struct Checked {
+    sent: usize,
+    twice: usize,
 }
 
 #[derive(Default)]
@@ -59,31 +68,52 @@ impl Flood {
                 spawn(Box::new(move || receive(&receiver, &counted)))?,
                 spawn(Box::new(move || send(&sender, (target, port), &own)))?,
             ],
+            checked: Cell::default(),
             shared,
         })
     }
 
-    /// Fails if one of the datagrams sent so far does not arrive, or one has arrived more than once.
+    /// Fails if one of the datagrams sent since the last time does not arrive, or one has arrived more than once since then.
     pub(crate) fn check(&self) -> Result<()> {
         let sent = self.shared.sent.load(Ordering::Acquire);
         ensure!(sent > 0, "{}: nothing was sent", self.name);
+        let before = self.checked.get();
         let waited = interrupt::wait_for("the datagrams on their way", PATIENCE, || {
-            Ok((self.arrived(sent) == sent).then_some(()))
+            Ok(self.missing(before.sent, sent).is_empty().then_some(()))
         });
-        let received = self.received();
-        let missing: Vec<usize> = (0..sent)
-            .filter(|number| received.get(*number).is_none_or(|times| *times == 0))
-            .collect();
-        let twice = received.iter().filter(|times| **times > 1).count();
+        let missing = self.missing(before.sent, sent);
+        let twice = self.twice();
+        self.checked.set(Checked { sent, twice });
+        let twice = twice - before.twice;
         ensure!(
             waited.is_ok() && twice == 0,
-            "{}: of {sent} datagrams {} were lost ({:?} to {:?}), and {twice} came more than once",
+            "{}: of datagrams {} to {sent} {} were lost ({:?} to {:?}), and {twice} came more than once",
             self.name,
+            before.sent,
             missing.len(),
             missing.first(),
             missing.last()
         );
         Ok(())
+    }
+
+    /// Forgives everything so far.
+    fn forgive(&self) {
+        let sent = self.shared.sent.load(Ordering::Acquire);
+        let twice = self.twice();
+        self.checked.set(Checked { sent, twice });
+    }
+
+    /// The datagrams of these that have not been received.
+    fn missing(&self, first: usize, end: usize) -> Vec<usize> {
+        let received = self.received();
+        let is_missing = |number: &usize| received.get(*number).is_none_or(|times| *times == 0);
+        (first..end).filter(is_missing).collect()
+    }
+
+    /// How many datagrams have been received more than once.
+    fn twice(&self) -> usize {
+        self.received().iter().filter(|times| **times > 1).count()
     }
 
     /// Stops sending.
@@ -98,14 +128,9 @@ impl Flood {
         self.shared.sent.load(Ordering::Acquire) as u64
     }
 
-    /// How many different datagrams of the first `sent` have been received.
-    fn arrived(&self, sent: usize) -> usize {
-        self.received().iter().take(sent).filter(|times| **times > 0).count()
-    }
-
     /// How many different datagrams have been received.
     pub(crate) fn count(&self) -> usize {
-        self.arrived(usize::MAX)
+        self.received().iter().filter(|times| **times > 0).count()
     }
 
     fn received(&self) -> MutexGuard<'_, Vec<u8>> {
@@ -165,9 +190,9 @@ pub(crate) fn with(accelerate: &'static str, test: impl Fn(&Lab) -> Result<()>) 
 pub(crate) struct Busy<'a> {
     lab: &'a Lab,
     floods: Vec<Flood>,
-    guests: [Guest; 2],
-    /// What the cables had lost before: an interface may not have been up.
-    lost: u64,
+    guests: RefCell<[Guest; 2]>,
+    /// What the cables had lost when it was looked at last: an interface may not have been up.
+    lost: Cell<u64>,
     /// Packets counted in and out of the first guest before.
     counted: [u64; 2],
 }
@@ -177,17 +202,8 @@ impl<'a> Busy<'a> {
     pub(crate) fn start(lab: &'a Lab) -> Result<Self> {
         let [dc, member] = ROLES;
         let guests = [lab.guest(1, dc)?, lab.guest(1, member)?];
-        for (role, guest) in ROLES.iter().zip(&guests) {
-            // Not to lose what comes while the cable's thread waits for a processor.
-            lab.host().ip(&format!("link set {} txqueuelen 20000", role.tap(1)))?;
-            guest.namespace().ip("link set eth0 txqueuelen 20000")?;
-            ensure!(lab.ping(role.external(1))?.is_some(), "{} is not up", role.name);
-        }
+        reach(lab, &guests)?;
         let [first, second] = &guests;
-        ensure!(
-            first.ping(member.internal())?.is_some(),
-            "the guests do not reach each other"
-        );
         let counted = counted(lab)?;
         let (outside, first, second) = (lab.outside(), first.namespace(), second.namespace());
         let floods = vec![
@@ -198,8 +214,8 @@ impl<'a> Busy<'a> {
         let busy = Self {
             lab,
             floods,
-            lost: lost(&guests),
-            guests,
+            lost: Cell::new(lost(&guests)),
+            guests: RefCell::new(guests),
             counted,
         };
         interrupt::sleep(Duration::from_millis(100))?;
@@ -207,11 +223,28 @@ impl<'a> Busy<'a> {
         Ok(busy)
     }
 
-    /// Fails if anything was lost or came twice so far.
+    /// Fails if anything was lost or came twice since the last time.
     pub(crate) fn check(&self) -> Result<()> {
-        let lost = lost(&self.guests) - self.lost;
+        let lost = lost(self.guests.borrow().as_slice());
+        let lost = lost - self.lost.replace(lost);
+        // Every one is asked, so that the next time is about later datagrams in all of them.
+        let checked: Vec<_> = self.floods.iter().map(Flood::check).collect();
         ensure!(lost == 0, "the laboratory's own cables lost {lost} frames");
-        self.floods.iter().try_for_each(Flood::check)
+        checked.into_iter().collect()
+    }
+
+    /// Plugs the guests in again if everything was detached meanwhile, and forgives what was lost by that.
+    pub(crate) fn resume(&self) -> Result<()> {
+        let guests = &mut *self.guests.borrow_mut();
+        let is_plugged_in = |guest: &Guest| guest.cable().is_some_and(|cable| !cable.is_broken());
+        if guests.iter().all(is_plugged_in) {
+            return Ok(());
+        }
+        guests.iter_mut().try_for_each(|guest| guest.plug(self.lab.host()))?;
+        reach(self.lab, guests)?;
+        self.lost.set(lost(guests));
+        self.floods.iter().for_each(Flood::forgive);
+        Ok(())
     }
 
     /// Ends the datagrams. How many packets must be counted in and out of the first guest by now.
@@ -236,6 +269,22 @@ impl<'a> Busy<'a> {
         self.lab.check_no_leak_so_far().with_context(|| what.to_owned())?;
         self.check().with_context(|| what.to_owned())
     }
+}
+
+/// Waits until both guests are reached, and know each other.
+fn reach(lab: &Lab, guests: &[Guest; 2]) -> Result<()> {
+    for (role, guest) in ROLES.iter().zip(guests) {
+        // Not to lose what comes while the cable's thread waits for a processor.
+        lab.host().ip(&format!("link set {} txqueuelen 20000", role.tap(1)))?;
+        guest.namespace().ip("link set eth0 txqueuelen 20000")?;
+        ensure!(lab.ping(role.external(1))?.is_some(), "{} is not up", role.name);
+    }
+    let ([first, _], [_, member]) = (guests, ROLES);
+    ensure!(
+        first.ping(member.internal())?.is_some(),
+        "the guests do not reach each other"
+    );
+    Ok(())
 }
 
 fn lost(guests: &[Guest]) -> u64 {

@@ -9,6 +9,7 @@ mod damage;
 mod faults;
 mod flood;
 mod live;
+mod lost_pins;
 mod ownership;
 mod partial;
 mod renamed;

@@ -182,7 +182,7 @@ fn the_uplink_is_let_go_of_with_the_last_environment_on_the_fast_path() -> Resul
 }
 
 /// What the maps still have of an environment, or of one of its addresses when it is said.
-fn left(lab: &Lab, number: u32, internal: Option<Ipv4Addr>) -> Result<Vec<String>> {
+pub(crate) fn left(lab: &Lab, number: u32, internal: Option<Ipv4Addr>) -> Result<Vec<String>> {
     let tables = Tables::open(&Instance::Named(lab.host().name().to_owned()))?.context("the maps are gone")?;
     let internal = internal.map(Address::from);
     let mut left = Vec::new();

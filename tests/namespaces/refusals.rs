@@ -100,6 +100,26 @@ fn status_says_why_it_was_not_compared_with_the_configuration() -> Result<()> {
 }
 
 #[test]
+fn status_says_why_attach_would_be_refused() -> Result<()> {
+    attached(|lab| {
+        lab.host().ip("link del vm1.3")?;
+        lab.host().ip("link add vm1.3 type bridge")?;
+        let planned = lab.envnet().run("plan")?;
+        let why = planned.stderr.trim().strip_prefix("envnet: ");
+        let why = why.with_context(|| format!("the plan is not refused: {planned:?}"))?;
+        ensure!(why.contains("link vm1.3 exists and is not envnet's"), "{why}");
+        let status = lab.status()?;
+        ensure!(status["not_compared"] == why, "not `{why}`: {status}");
+        let text = lab.envnet().succeed("status")?;
+        ensure!(text.contains(why), "no `{why}` in {text}");
+        lab.host().ip("link del vm1.3")?;
+        lab.attach()?;
+        ensure!(lab.status()?["not_compared"].is_null(), "{}", lab.status()?);
+        Ok(())
+    })
+}
+
+#[test]
 fn hints_are_for_the_host_and_file_at_hand() -> Result<()> {
     detached(|lab| {
         let (netns, file) = (lab.host().name(), lab.configuration());

@@ -21,6 +21,9 @@ use envnet_common::{
 use super::{bpffs, netns::Netns};
 use crate::names::Instance;
 
+/// `BPF_NOEXIST`: inserts only where there is no entry.
+const NO_OTHER: u64 = 1;
+
 /// Where the maps of an instance are pinned; the version of their layouts is part of it.
 #[must_use]
 pub fn directory(instance: &Instance) -> PathBuf {
@@ -149,9 +152,7 @@ impl Tables {
 
     /// Adds a mapping or changes one; its counters start at zero when it is new.
     pub fn insert_mapping(&mut self, key: MappingKey, mapping: Mapping) -> Result<()> {
-        if self.counters.get(&key, 0).is_err() {
-            patiently(|| Ok(self.counters.insert(key, per_cpu(Counters::default())?, 0)?))?;
-        }
+        patiently(|| present_is_fine(self.counters.insert(key, per_cpu(Counters::default())?, NO_OTHER)))?;
         patiently(|| Ok(self.mappings.insert(key, mapping, 0)?))
     }
 
@@ -203,10 +204,7 @@ impl Tables {
 
     /// Makes a counter of drops that starts at zero, unless there is one.
     pub fn make_drop_counter(&mut self, key: DropKey) -> Result<()> {
-        if self.drops.get(&key, 0).is_err() {
-            patiently(|| Ok(self.drops.insert(key, per_cpu(0)?, 0)?))?;
-        }
-        Ok(())
+        patiently(|| present_is_fine(self.drops.insert(key, per_cpu(0)?, NO_OTHER)))
     }
 }
 
@@ -235,6 +233,14 @@ fn patiently(mut insert: impl FnMut() -> Result<()>) -> Result<()> {
 fn is_short_of_memory(error: &anyhow::Error) -> bool {
     let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     causes.any(|cause| cause.raw_os_error() == Some(libc::ENOMEM))
+}
+
+/// For entries that count: one that is there stays, and the kernel is the only one to know.
+fn present_is_fine(result: Result<(), MapError>) -> Result<()> {
+    match result {
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+        other => Ok(other?),
+    }
 }
 
 fn absent_is_fine(result: Result<(), MapError>) -> Result<()> {

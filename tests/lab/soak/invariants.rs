@@ -55,8 +55,6 @@ pub(super) struct Memory {
     pub(super) slowest_answer: Duration,
     /// The longest time until there was an answer on every way, after all guests had answered.
     pub(super) slowest_way: Duration,
-    /// How often an attach after a pin was deleted had to be followed by another.
-    pub(super) second_attaches: u64,
 }
 
 impl Memory {
@@ -67,7 +65,6 @@ impl Memory {
             State::Attached(wanted) => self.when_attached(world, &wanted, effect)?,
             State::Detached => {
                 self.counters.clear();
-                world.without_pin = false;
                 world.other_ports = false;
                 world.traffic.losses(|_| false)?;
                 when_detached(world)?;
@@ -97,9 +94,8 @@ impl Memory {
         check_losses(world, effect, &mended)?;
         self.slowest_way = self.slowest_way.max(world.keep_traffic()?);
         if world.model.file == *wanted {
-            self.check_plan(world)?;
+            Self::check_plan(world)?;
         }
-        world.without_pin = false;
         let status = world.status_of(wanted)?;
         // `intact` is about the file.
         check_status(&status, wanted, world.model.file == *wanted)?;
@@ -108,7 +104,7 @@ impl Memory {
         world.loaded.look(true)
     }
 
-    fn check_plan(&mut self, world: &mut World) -> Result<()> {
+    fn check_plan(world: &mut World) -> Result<()> {
         let plan = || -> Result<Value> {
             let planned = world.lab.envnet().succeed("--json plan")?;
             let mut planned: Value = serde_json::from_str(&planned).context("the plan is no JSON")?;
@@ -116,12 +112,6 @@ impl Memory {
         };
         let mut planned = plan()?;
         let is_empty = |planned: &Value| planned.as_array().is_some_and(Vec::is_empty);
-        if world.without_pin && !is_empty(&planned) {
-            // What was in a map that could not be found is seen only when it was found again.
-            self.second_attaches += 1;
-            world.lab.attach()?;
-            planned = plan()?;
-        }
         if world.other_ports && !is_empty(&planned) {
             // Those have programs, or no longer have, after an attach only.
             world.lab.attach()?;

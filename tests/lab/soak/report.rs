@@ -141,7 +141,6 @@ impl Tally {
             ("attach", self.attached.text()),
             ("detach", self.detached.text()),
             ("killed or failed at work", self.killed.to_string()),
-            ("second attach after a lost pin", memory.second_attaches.to_string()),
             ("requests sent, answered", format!("{}, {}", count.sent, count.answered)),
             (
                 "frames out of the uplink",

@@ -117,7 +117,8 @@ struct Flow {
     asks: UdpSocket,
     answers: UdpSocket,
     began: Instant,
-    /// Whether there was an answer. Requests before that do not count: whoever asks has to learn where the other is.
+    /// Whether there was an answer since this way was last allowed to lose something. Requests before that do not count:
+    /// whoever asks has to learn where the other is.
     works: bool,
     /// The number of the next request.
     next: u64,
@@ -180,6 +181,13 @@ impl Flow {
         self.open.push_back((self.next, Instant::now()));
         self.next += 1;
     }
+
+    /// Begins anew, as if there had been nothing on this way.
+    fn restart(&mut self) {
+        self.began = Instant::now();
+        self.works = false;
+        self.open.clear();
+    }
 }
 
 impl Traffic {
@@ -241,7 +249,7 @@ impl Traffic {
     }
 
     /// Waits for the answers to all requests so far on the ways that count, and says what is lost on each. The next
-    /// question is about later requests.
+    /// question is about later requests. All other ways have to show again that they work.
     pub(super) fn losses(&self, counts: impl Fn(&Way) -> bool) -> Result<Vec<Loss>> {
         let now = Instant::now();
         let asked = |flow: &Flow| flow.open.iter().take_while(|(_, sent)| *sent <= now).count();
@@ -250,10 +258,12 @@ impl Traffic {
         }
         let mut losses = Vec::new();
         for flow in &mut self.flows().0 {
+            if !counts(&flow.way) {
+                flow.restart();
+                continue;
+            }
             let lost: Vec<_> = flow.open.drain(..asked(flow)).map(|(_, sent)| sent).collect();
-            if let [first, .., last] | [first @ last] = lost[..]
-                && counts(&flow.way)
-            {
+            if let [first, .., last] | [first @ last] = lost[..] {
                 losses.push(Loss {
                     way: flow.way.clone(),
                     requests: lost.len(),

@@ -62,9 +62,7 @@ pub(super) struct World {
     pub(super) guests: BTreeMap<Seat, Guest>,
     pub(super) model: Model,
     pub(super) before: Before,
-    /// Whether a pin was deleted by hand since the last time something was attached.
-    pub(super) without_pin: bool,
-    /// Whether a port of somebody else's has come or gone since then.
+    /// Whether a port of somebody else's has come or gone since the last time something was attached.
     pub(super) other_ports: bool,
     pub(super) loaded: Loaded,
     /// The program that is tested, and another build of it.
@@ -89,7 +87,6 @@ impl World {
             loaded: Loaded::of(&pins(&lab)),
             model,
             before,
-            without_pin: false,
             other_ports: false,
             builds,
             finishes: false,
@@ -147,7 +144,6 @@ impl World {
                 damage
                     .happen(&self.lab)
                     .with_context(|| format!("the damage itself: {damage:?}"))?;
-                self.without_pin |= matches!(damage, Damage::Pin(_) | Damage::Pins);
                 self.other_ports |= matches!(damage, Damage::Unplugged(_));
                 self.model.state = State::Unsettled;
             }
