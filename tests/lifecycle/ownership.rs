@@ -175,7 +175,7 @@ const REFUSED: [(Foreign, &[&str]); 8] = [
             &["ip link show eth0"],
             &["ip link property del dev eth0 altname br1"],
         ),
-        &["link eth0", "br1", "ip link property del", "environment 1"],
+        &["link eth0", "br1", " link property del", "environment 1"],
     ),
     (
         foreign(
