@@ -35,7 +35,8 @@ impl Checksum {
     }
 }
 
-/// What changes in what a checksum covers: `~m + m'`, summed over the words that change. There is room for those of a few headers.
+/// What changes in what a checksum covers: `~m + m'`, summed over the words that change. There is room for those of a few
+/// headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change(u32);
 

@@ -45,8 +45,7 @@ impl Cli {
     }
 
     /// How the command is called again for the same host and file.
-    #[must_use]
-    pub fn again(&self) -> String {
+    fn again(&self) -> String {
         let mut words = vec!["envnet".to_owned()];
         if let Some(netns) = &self.netns {
             words.extend(["--netns".to_owned(), netns.clone()]);

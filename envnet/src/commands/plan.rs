@@ -50,11 +50,8 @@ pub(super) async fn run(cli: &Cli, part: &Part) -> Result<()> {
             let part = part.map_or_else(String::new, |part| {
                 format!(" --environments {}", cli::quoted(&part.to_string()))
             });
-            println!(
-                "{}; `{} attach{part}` applies them",
-                count(number, "change"),
-                cli.again()
-            );
+            let hint = cli.with_hints(&format!("`envnet attach{part}` applies them"));
+            println!("{}; {hint}", count(number, "change"));
         }
     }
     Ok(())

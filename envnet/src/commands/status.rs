@@ -44,7 +44,7 @@ pub(super) async fn run(cli: &Cli, options: &cli::Status) -> Result<()> {
     if cli.json {
         println!("{}", serde_json::to_string(&status)?);
     } else {
-        println!("{}", status.text(&cli.again()));
+        println!("{}", cli.with_hints(&status.to_string()));
     }
     if options.log {
         follow_log(&session, cli.verbose).await

@@ -7,52 +7,34 @@ use envnet_common::maps::LAYOUT_VERSION;
 use super::{EnvironmentStatus, Status};
 use crate::config::Environments;
 
-/// A status with the command line that hints begin with.
-struct Text<'a> {
-    status: &'a Status,
-    envnet: &'a str,
-}
-
-impl Status {
-    /// Tables and notes; `envnet` is how the command is called for the same host and file.
-    #[must_use]
-    pub fn text<'a>(&'a self, envnet: &'a str) -> impl fmt::Display + 'a {
-        Text { status: self, envnet }
-    }
-}
-
-impl fmt::Display for Text<'_> {
+/// Tables and notes. Hints are for no host and file yet: [`Cli::with_hints`](crate::cli::Cli::with_hints) sees to that.
+impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let status = self.status;
-        if status.environments.is_empty() {
+        if self.environments.is_empty() {
             f.write_str("nothing is attached")?;
-            if status.uplink.is_some() {
-                write!(
-                    f,
-                    "; `{}` removes what an interrupted command has left",
-                    format_args!("{} detach", self.envnet)
-                )?;
+            if self.uplink.is_some() {
+                f.write_str("; `envnet detach` removes what an interrupted command has left")?;
             }
         } else {
-            table(f, &self.guests())?;
+            table(f, &self.guest_rows())?;
             self.write_uplink(f)?;
         }
         self.write_doubts(f)?;
-        if !status.environments.is_empty() {
+        if !self.environments.is_empty() {
             self.write_differences(f)?;
             self.write_log(f)?;
         }
         self.write_other_build(f)?;
-        if !status.environments.is_empty() && !status.drops.is_empty() {
+        if !self.environments.is_empty() && !self.drops.is_empty() {
             writeln!(f, "\n")?;
-            table(f, &self.drops())?;
+            table(f, &self.drop_rows())?;
         }
         Ok(())
     }
 }
 
-impl Text<'_> {
-    fn guests(&self) -> Vec<Vec<String>> {
+impl Status {
+    fn guest_rows(&self) -> Vec<Vec<String>> {
         let header = [
             "ENV",
             "GUEST",
@@ -66,7 +48,7 @@ impl Text<'_> {
             "DROPPED",
         ];
         let mut rows = vec![header.map(str::to_owned).to_vec()];
-        for environment in &self.status.environments {
+        for environment in &self.environments {
             rows.extend(environment.guests.iter().map(|guest| {
                 vec![
                     environment.environment.to_string(),
@@ -87,10 +69,10 @@ impl Text<'_> {
         rows
     }
 
-    fn drops(&self) -> Vec<Vec<String>> {
+    fn drop_rows(&self) -> Vec<Vec<String>> {
         let header = ["DROPPED BECAUSE", "ENV", "GUEST", "PACKETS"];
         let mut rows = vec![header.map(str::to_owned).to_vec()];
-        rows.extend(self.status.drops.iter().map(|drop| {
+        rows.extend(self.drops.iter().map(|drop| {
             vec![
                 format!("{} ({})", drop.reason, drop.number),
                 or_dash(drop.environment.map(|number| number.to_string())),
@@ -102,7 +84,7 @@ impl Text<'_> {
     }
 
     fn write_uplink(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(uplink) = &self.status.uplink else {
+        let Some(uplink) = &self.uplink else {
             return Ok(());
         };
         let interface = uplink
@@ -118,17 +100,13 @@ impl Text<'_> {
 
     /// What may make the rest wrong.
     fn write_doubts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.status.busy {
+        if self.busy {
             f.write_str("\nanother envnet command is at work: this may be half of what it does")?;
         }
-        if self.status.brief && !self.status.environments.is_empty() {
-            write!(
-                f,
-                "\nnot looked into: whether everything is there; `{} plan` does",
-                self.envnet
-            )?;
+        if self.brief && !self.environments.is_empty() {
+            f.write_str("\nnot looked into: whether everything is there; `envnet plan` does")?;
         }
-        match &self.status.not_compared {
+        match &self.not_compared {
             Some(why) => write!(f, "\nnot compared with the configuration: {why}"),
             None => Ok(()),
         }
@@ -136,8 +114,7 @@ impl Text<'_> {
 
     /// What is not as the configuration says, each kind in one line however many environments there are.
     fn write_differences(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (status, envnet) = (self.status, self.envnet);
-        let ports: Vec<&str> = status
+        let ports: Vec<&str> = self
             .environments
             .iter()
             .flat_map(|environment| environment.new_ports.iter().flatten().map(String::as_str))
@@ -145,34 +122,34 @@ impl Text<'_> {
         if !ports.is_empty() {
             write!(
                 f,
-                "\non the slow path: {}; `{envnet} attach` makes the fast one know {}",
+                "\non the slow path: {}; `envnet attach` makes the fast one know {}",
                 ports.join(", "),
                 if ports.len() == 1 { "it" } else { "them" }
             )?;
         }
         let differing = |environment: &&EnvironmentStatus| environment.intact == Some(false);
-        let differing = status.environments.iter().filter(differing);
+        let differing = self.environments.iter().filter(differing);
         let differing: Environments = differing.map(|environment| environment.environment).collect();
         if differing.iter().next().is_some() {
-            match status.not_compared {
+            match self.not_compared {
                 // What keeps it from being compared keeps it from being mended.
                 Some(_) => write!(f, "\ndamaged: {}", differing.named())?,
                 None => write!(
                     f,
-                    "\nnot what the file says, or damaged: {}; `{envnet} plan` shows how, `{envnet} attach` mends it",
+                    "\nnot what the file says, or damaged: {}; `envnet plan` shows how, `envnet attach` mends it",
                     differing.named()
                 )?,
             }
         }
-        if !status.not_attached.is_empty() {
-            let missing: Environments = status.not_attached.iter().copied().collect();
+        if !self.not_attached.is_empty() {
+            let missing: Environments = self.not_attached.iter().copied().collect();
             write!(f, "\nnot attached: {}", missing.named())?;
         }
-        if !status.not_in_file.is_empty() {
-            let surplus: Environments = status.not_in_file.iter().copied().collect();
+        if !self.not_in_file.is_empty() {
+            let surplus: Environments = self.not_in_file.iter().copied().collect();
             write!(
                 f,
-                "\nnot in the file: {}; `{envnet} attach` removes what is not",
+                "\nnot in the file: {}; `envnet attach` removes what is not",
                 surplus.named()
             )?;
         }
@@ -180,28 +157,26 @@ impl Text<'_> {
     }
 
     fn write_log(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let slow = match self.status.logging {
+        let slow = match self.logging {
             0 => return Ok(()),
             1 => "",
             _ => ", and all packets take the slow path",
         };
         write!(
             f,
-            "\nthe programs write to the log{slow}; if nobody reads it, `{} status --log` and Ctrl-C ends that",
-            self.envnet
+            "\nthe programs write to the log{slow}; if nobody reads it, `envnet status --log` and Ctrl-C ends that"
         )
     }
 
     fn write_other_build(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let envnet = self.envnet;
-        if let Some(why) = &self.status.unfit_map {
-            write!(f, "\n{why}; `{envnet} detach` removes everything there is")?;
+        if let Some(why) = &self.unfit_map {
+            write!(f, "\n{why}; `envnet detach` removes everything there is")?;
         }
-        match self.status.other_build.as_ref().map(|other| other.layouts.as_slice()) {
+        match self.other_build.as_ref().map(|other| other.layouts.as_slice()) {
             None => Ok(()),
             Some([]) => write!(
                 f,
-                "\nanother build of envnet has its programs here; `{envnet} attach` puts this one's in their place while \
+                "\nanother build of envnet has its programs here; `envnet attach` puts this one's in their place while \
                  packets flow"
             ),
             Some(layouts) => {
@@ -209,7 +184,7 @@ impl Text<'_> {
                 write!(
                     f,
                     "\nanother build of envnet has its programs here, and maps of layout {layouts}, which this one (layout \
-                     {LAYOUT_VERSION}) cannot read; `{envnet} attach` puts this one's in their place while packets flow, and \
+                     {LAYOUT_VERSION}) cannot read; `envnet attach` puts this one's in their place while packets flow, and \
                      counts from 0 again"
                 )
             }
@@ -252,7 +227,10 @@ fn table(f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::cli::Cli;
 
     fn environment(number: u32, intact: bool, new_ports: &[&str]) -> EnvironmentStatus {
         EnvironmentStatus {
@@ -285,9 +263,8 @@ mod tests {
     fn each_kind_of_difference_is_one_line_with_a_hint_that_can_be_run() {
         let environments = (1..=999).map(|number| environment(number, number == 7, &[]));
         let ported = environment(1000, true, &["vnet7", "vnet8"]);
-        let text = status(environments.chain([ported]).collect())
-            .text("envnet --netns lab")
-            .to_string();
+        let text = status(environments.chain([ported]).collect()).to_string();
+        let text = Cli::parse_from(["envnet", "status", "--netns", "lab"]).with_hints(&text);
         let lines: Vec<&str> = text.lines().skip(1).collect();
         assert_eq!(
             lines,
@@ -307,7 +284,7 @@ mod tests {
                 not_compared: Some("envnet.toml:3: a mistake".to_owned()),
                 ..status(environments)
             };
-            let text = text.text("envnet").to_string();
+            let text = text.to_string();
             assert!(text.contains("another envnet command is at work"), "{text}");
             assert!(text.contains("envnet.toml:3: a mistake"), "{text}");
         }
