@@ -157,40 +157,46 @@ pub fn links_of(environment: u32) -> [String; 3] {
 #[repr(u8)]
 pub enum MacRole {
     /// `gwE`, seen by the outside.
-    Gateway = 1,
+    Gateway = 0,
     /// `brE` itself.
-    Bridge = 2,
+    Bridge = 1,
     /// The bridge's port towards the router.
-    RouterPort = 3,
+    RouterPort = 2,
     /// The uplink bridge's port towards the router.
-    GatewayPort = 4,
+    GatewayPort = 3,
 }
 
 /// An Ethernet address that is the same on every attach and differs between hosts, environments and roles.
 ///
 /// `host` is what tells hosts apart. The first byte is 0xfe: locally administered, unicast, and higher than what a bridge
 /// would choose as its own address (it takes the lowest of its ports'), so that plugging into a user's bridge does not
-/// change that bridge's address.
+/// change that bridge's address. The others are the environment and the role, differently disguised by each host and
+/// instance: no two of one instance can be the same, as two of a thousand hashes sometimes would.
 #[must_use]
 pub fn derived_mac(host: &str, instance: &Instance, environment: u32, role: MacRole) -> Mac {
-    // FNV-1a, 64 bits: stable for ever, unlike the standard library's hashers.
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    let mut feed = |bytes: &[u8]| {
-        for byte in bytes {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    };
-    feed(host.as_bytes());
-    feed(&[0]);
-    feed(instance.path_component().as_bytes());
-    feed(&[0, role as u8]);
-    feed(&environment.to_be_bytes());
-    let [a, b, c, d, e, f, g, h] = hash.to_be_bytes();
-    Mac([0xfe, a ^ f, b ^ g, c ^ h, d, e])
+    let disguise = hash(&[host, &instance.path_component()]);
+    let number = u64::from(environment) << 2 | role as u64;
+    let [.., a, b, c, d, e] = (disguise ^ number).to_be_bytes();
+    Mac([0xfe, a, b, c, d, e])
+}
+
+/// FNV-1a with the last steps of `MurmurHash3`, without which texts that differ at their ends would share most bits. It is
+/// stable for ever, unlike the standard library's hashers.
+fn hash(texts: &[&str]) -> u64 {
+    let bytes = texts.iter().flat_map(|text| text.bytes().chain([0]));
+    let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
+        hash = (hash ^ hash >> 33).wrapping_mul(factor);
+    }
+    hash ^ hash >> 33
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -221,17 +227,28 @@ mod tests {
 
     #[test]
     fn derived_macs_differ() {
-        let mac = |host, environment, role| derived_mac(host, &Instance::Host, environment, role);
-        let base = mac("a", 1, MacRole::Gateway);
-        assert_eq!(base, mac("a", 1, MacRole::Gateway));
-        for other in [
-            mac("b", 1, MacRole::Gateway),
-            mac("a", 2, MacRole::Gateway),
-            mac("a", 1, MacRole::Bridge),
-        ] {
-            assert_ne!(base, other);
+        const ROLES: [MacRole; 4] = [
+            MacRole::Gateway,
+            MacRole::Bridge,
+            MacRole::RouterPort,
+            MacRole::GatewayPort,
+        ];
+        let instances = [
+            Instance::Host,
+            Instance::Named("lab-1".into()),
+            Instance::Named("lab-2".into()),
+        ];
+        let mut seen = HashSet::new();
+        for host in ["a", "b"] {
+            for instance in &instances {
+                for (environment, role) in (1..=65_536).flat_map(|number| ROLES.map(|role| (number, role))) {
+                    let mac = derived_mac(host, instance, environment, role);
+                    assert_eq!(mac, derived_mac(host, instance, environment, role));
+                    assert_eq!(mac.0[0], 0xfe, "locally administered, unicast, high");
+                    assert!(seen.insert(mac), "{host} {instance:?} {environment} {role:?}");
+                }
+            }
         }
-        assert_eq!(base.0[0] & 3, 2, "locally administered, unicast");
     }
 
     #[test]
