@@ -308,7 +308,8 @@ impl Programs {
         (link, index): (&str, u32),
         hook: Hook,
     ) -> Result<()> {
-        if hook == Hook::Clsact && site.directions().next().is_some() {
+        // On envnet's own links it was made with the link, and is asked for only when it is missed.
+        if hook == Hook::Clsact && !site.is_own() && site.directions().next().is_some() {
             shared::prepare_qdisc(netlink, &self.directory, site, index).await?;
         }
         for role in site.roles() {
@@ -325,9 +326,15 @@ impl Programs {
                     Hook::Clsact => {
                         let priority = shared::priority(site);
                         let name = self.instance.filter_name(role.program);
-                        netlink
-                            .set_filter(index, direction, priority, &name, own.fd()?.as_fd())
-                            .await
+                        let fd = own.fd()?.as_fd();
+                        let set = || netlink.set_filter(index, direction, priority, &name, fd);
+                        match set().await {
+                            Err(_) if site.is_own() => {
+                                shared::prepare_qdisc(netlink, &self.directory, site, index).await?;
+                                set().await
+                            }
+                            set => set,
+                        }
                     }
                 }
             } else {
