@@ -4,6 +4,7 @@ pub mod bpffs;
 pub mod netlink;
 pub mod netns;
 pub mod pins;
+mod procfs;
 pub mod programs;
 pub mod sysctl;
 pub mod tables;

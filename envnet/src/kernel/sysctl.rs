@@ -11,17 +11,16 @@ use std::{
 
 use anyhow::{Context, Result};
 use nix::{
-    fcntl::{OFlag, open, openat},
+    fcntl::{OFlag, openat},
     sys::stat::Mode,
 };
 
-use super::netns::Netns;
+use super::{netns::Netns, procfs};
 
 /// The sysctls of a namespace.
 ///
-/// `/proc/sys/net` shows those of the thread that looks, and the kernel finds `ipv4` in it by going through the directories
-/// of that name of all namespaces. So it is done once. What is below has to be looked up from inside the namespace, too:
-/// the kernel would find it from elsewhere, but not remember it.
+/// `/proc/sys/net` shows those of the thread that looks. What is below `ipv4` has to be looked up from inside the namespace,
+/// too: the kernel would find it from elsewhere, but not remember it.
 #[derive(Debug)]
 pub struct Sysctls {
     netns: Netns,
@@ -32,8 +31,10 @@ pub struct Sysctls {
 impl Sysctls {
     /// Opens a namespace's sysctls.
     pub fn open(netns: &Netns) -> Result<Self> {
+        let root = procfs::root().context("cannot open /proc")?;
         let directory = |path| {
-            open(
+            openat(
+                &*root,
                 path,
                 OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
                 Mode::empty(),
@@ -42,9 +43,9 @@ impl Sysctls {
         netns.run(|| {
             Ok(Self {
                 netns: netns.clone(),
-                ipv4: directory("/proc/sys/net/ipv4").context("cannot open /proc/sys/net/ipv4")?,
+                ipv4: directory("sys/net/ipv4").context("cannot open /proc/sys/net/ipv4")?,
                 // A kernel may have none.
-                ipv6: directory("/proc/sys/net/ipv6").ok(),
+                ipv6: directory("sys/net/ipv6").ok(),
             })
         })?
     }
