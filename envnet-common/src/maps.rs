@@ -245,7 +245,7 @@ pub struct Location {
     pub environment: u32,
     /// When the guest was last heard there, and what came of asking since.
     pub age: Age,
-    /// When its traffic last confirmed a next hop, in nanoseconds of `CLOCK_MONOTONIC`.
+    /// When its traffic last confirmed a next hop, in nanoseconds of `CLOCK_MONOTONIC_COARSE`.
     pub confirmed_hop: u64,
 }
 
@@ -282,7 +282,7 @@ pub struct Station {
     pub interface: u32,
     /// Explicit padding, zero.
     pub reserved: u32,
-    /// When it last sent something, in nanoseconds of `CLOCK_MONOTONIC`.
+    /// When it last sent something, in nanoseconds of `CLOCK_MONOTONIC_COARSE`.
     pub heard: u64,
 }
 
