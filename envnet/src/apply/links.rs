@@ -14,7 +14,7 @@ use crate::{
     kernel::{
         netlink::{self, NewLink},
         netns::Place,
-        programs::{Hook, Site},
+        programs::Hook,
         tap,
     },
     names::{LINK_GROUP, REMOVAL_GROUPS},
@@ -70,7 +70,7 @@ impl Worker<'_> {
                 let index = self.index(environment, Place::Router, peer)?;
                 router.set_link(index, |message| message.alias(alias.clone())).await?;
                 if *peer_index != 0 {
-                    self.prepare_programs(environment, Site::Gateway, index).await?;
+                    self.prepare_programs(environment, Place::Router, index).await?;
                 }
             }
             LinkKind::VethPeer => bail!("{} is the other end of nothing", link.name),
@@ -118,21 +118,19 @@ impl Worker<'_> {
             let netlink = self.netlink(environment, link.place)?;
             netlink.set_group_forwarding(index, link.group_forwarding).await?;
         }
-        match link.kind.site() {
-            Some(site) => self.prepare_programs(environment, site, index).await,
-            None => Ok(()),
+        if link.programs {
+            self.prepare_programs(environment, link.place, index).await?;
         }
+        Ok(())
     }
 
-    /// Makes the qdisc that filters will be in together with the link, because later it would cost the packets that the link
-    /// is about to send. A filter set right after it would have to wait until every processor has forgotten that there was
-    /// none.
-    async fn prepare_programs(&mut self, environment: u32, site: Site, index: u32) -> Result<()> {
+    /// Makes the qdisc that filters will be in. A filter set right after it would have to wait until every processor has
+    /// forgotten that there was none.
+    async fn prepare_programs(&mut self, environment: u32, place: Place, index: u32) -> Result<()> {
         if self.hook == Some(Hook::Tcx) {
             return Ok(());
         }
-        let netlink = self.netlink(environment, site.place())?;
-        netlink.add_filter_qdisc(index, site.has_way_out()).await
+        self.netlink(environment, place)?.add_clsact(index).await
     }
 
     pub(super) async fn delete_link(&mut self, environment: u32, place: Place, name: &str) -> Result<()> {

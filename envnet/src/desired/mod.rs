@@ -13,7 +13,7 @@ use ipnet::Ipv4Net;
 pub use self::acceleration::{Fast, Port, Uplink, reason};
 use crate::{
     config::{Config, UplinkMode},
-    kernel::{netns::Place, programs::Site},
+    kernel::netns::Place,
     names::{self, Instance, MacRole},
 };
 
@@ -84,6 +84,9 @@ pub struct Link {
     /// Which link-local groups (01:80:c2:00:00:0X, a bit each) it forwards as a port. Frames to the others go to the host
     /// on the port itself, past the bridge.
     pub group_forwarding: u16,
+    /// Whether it may have programs: what holds them is made with it, because later it would cost the packets that the link
+    /// is about to send.
+    pub programs: bool,
 }
 
 /// All link-local groups but 01:80:c2:00:00:01, which are pause frames: no bridge forwards those, nor hands them on.
@@ -119,21 +122,6 @@ pub enum LinkKind {
         /// Group.
         group: Option<u32>,
     },
-}
-
-impl LinkKind {
-    /// Which programs it may have; those of a [`LinkKind::VethPeer`] are its other end's matter.
-    #[must_use]
-    pub const fn site(&self) -> Option<Site> {
-        match self {
-            Self::Bridge => Some(Site::Bridge),
-            Self::Veth { peer_index: 0, .. } => Some(Site::RouterPort),
-            Self::Veth { .. } => Some(Site::GatewayPort),
-            Self::VethPeer => None,
-            Self::Macvlan { .. } => Some(Site::Gateway),
-            Self::Tap { .. } => Some(Site::GuestPort),
-        }
-    }
 }
 
 /// A sysctl with the value it must have.
@@ -225,6 +213,7 @@ fn links(config: &Config, host: &HostFacts, number: u32, mac: impl Fn(MacRole) -
     let bridge = names::bridge(number);
     let link = |place, name, kind, mac, master: Option<String>| Link {
         place,
+        programs: kind != LinkKind::VethPeer,
         name,
         kind,
         mac,

@@ -1,4 +1,4 @@
-//! Filters of the clsact and ingress qdiscs: those that run a program, and other people's of any kind.
+//! Filters of the clsact qdisc: those that run a program, and other people's of any kind.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -28,8 +28,8 @@ pub struct Filter {
     info: u32,
 }
 
-/// The place in the hierarchy that clsact and ingress share (`TC_H_CLSACT`, `TC_H_INGRESS`).
-const FILTER_QDISC: TcHandle = TcHandle {
+/// The qdisc's place in the hierarchy (`TC_H_CLSACT`).
+const CLSACT: TcHandle = TcHandle {
     major: 0xffff,
     minor: 0xfff1,
 };
@@ -38,7 +38,7 @@ const FILTER_QDISC: TcHandle = TcHandle {
 const HANDLE: TcHandle = TcHandle { major: 0, minor: 1 };
 
 impl Netlink {
-    /// The filters of an interface's qdisc for them in one direction.
+    /// The filters of an interface's clsact qdisc in one direction.
     pub async fn filters(&self, index: u32, direction: TcAttachType) -> Result<Vec<Filter>> {
         let mut filters = self.handle.traffic_filter(signed(index)?);
         let request = match direction {
@@ -59,35 +59,30 @@ impl Netlink {
             })
         };
         let found = self.list(self.handle.qdisc().get().execute(), "qdiscs", |message| {
-            let here = message.header.index == index && message.header.parent == FILTER_QDISC;
+            let here = message.header.index == index && message.header.parent == CLSACT;
             here.then(|| kind(message)).flatten()
         });
         Ok(found.await?.pop())
     }
 
-    /// Gives an interface a qdisc that filters can be in, unless it has one: clsact if they are to be on the way out, too, or
-    /// else ingress. The kernel has one list of all that such qdiscs hold, two entries for a clsact, and goes through it for
-    /// each new one (`flow_indr_dev_setup_offload`), with everybody else waiting: a matter of thousands of links.
-    pub async fn add_filter_qdisc(&self, index: u32, outwards: bool) -> Result<()> {
-        let kind = if outwards { "clsact" } else { "ingress" };
-        let mut message = filter_qdisc(index)?;
+    /// Gives an interface a clsact qdisc, unless it has one.
+    pub async fn add_clsact(&self, index: u32) -> Result<()> {
+        let mut message = clsact(index)?;
         message.header.handle = TcHandle {
-            major: FILTER_QDISC.major,
+            major: CLSACT.major,
             minor: 0,
         };
-        message.attributes.push(TcAttribute::Kind(kind.to_owned()));
+        message.attributes.push(TcAttribute::Kind("clsact".to_owned()));
         let request = RouteNetlinkMessage::NewQueueDiscipline(message);
         match self.request(request, NLM_F_CREATE | NLM_F_EXCL).await {
             Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::EEXIST => Ok(()),
-            other => other
-                .map_err(plain)
-                .with_context(|| format!("cannot add a qdisc ({kind}) for filters")),
+            other => other.map_err(plain).context("cannot add a clsact qdisc"),
         }
     }
 
     /// Removes the clsact qdisc of an interface with all its filters.
     pub async fn delete_clsact(&self, index: u32) -> Result<()> {
-        let request = RouteNetlinkMessage::DelQueueDiscipline(filter_qdisc(index)?);
+        let request = RouteNetlinkMessage::DelQueueDiscipline(clsact(index)?);
         let removed = self.request(request, 0).await;
         removed.map_err(plain).context("cannot remove the clsact qdisc")
     }
@@ -127,9 +122,9 @@ impl Netlink {
     }
 }
 
-fn filter_qdisc(index: u32) -> Result<TcMessage> {
+fn clsact(index: u32) -> Result<TcMessage> {
     let mut message = TcMessage::with_index(signed(index)?);
-    message.header.parent = FILTER_QDISC;
+    message.header.parent = CLSACT;
     Ok(message)
 }
 
@@ -140,7 +135,7 @@ fn of_priority(index: u32, direction: TcAttachType, priority: u16) -> Result<TcM
         _ => TcHandle::MIN_INGRESS,
     };
     message.header.parent = TcHandle {
-        major: FILTER_QDISC.major,
+        major: CLSACT.major,
         minor,
     };
     message.header.handle = HANDLE;

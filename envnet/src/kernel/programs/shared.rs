@@ -66,21 +66,20 @@ pub async fn find_obstacle(
             return Ok(Some(Obstacle::Filter(name)));
         }
     }
-    if site.has_way_out() && netlink.filter_qdisc(link.index).await?.as_deref() == Some("ingress") {
+    let outwards = site.directions().any(|direction| direction == TcAttachType::Egress);
+    if outwards && netlink.filter_qdisc(link.index).await?.as_deref() == Some("ingress") {
         return Ok(Some(Obstacle::IngressQdisc(name)));
     }
     Ok(None)
 }
 
-/// Gives a link the qdisc that filters are in; on other people's links they may want some on the way out. What was there before is somebody else's and stays when envnet goes.
+/// Gives a link the clsact qdisc that filters are in. What was there before is somebody else's and stays when envnet goes.
 pub(super) async fn prepare_qdisc(netlink: &Netlink, directory: &Path, site: Site, index: u32) -> Result<()> {
     if !site.is_own() && netlink.filter_qdisc(index).await?.is_none() {
         let mark = qdisc_mark(directory, index);
         fs::create_dir_all(&mark).with_context(|| format!("cannot create {}", mark.display()))?;
     }
-    netlink
-        .add_filter_qdisc(index, !site.is_own() || site.has_way_out())
-        .await
+    netlink.add_clsact(index).await
 }
 
 /// Removes the clsact filters of a site's programs from one link, which others may have filters on, too, and the qdisc if

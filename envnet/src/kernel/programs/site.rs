@@ -83,12 +83,6 @@ impl Site {
         self.roles().filter_map(|role| role.direction)
     }
 
-    /// Whether there are programs on the link's way out.
-    #[must_use]
-    pub fn has_way_out(self) -> bool {
-        self.directions().any(|direction| direction == TcAttachType::Egress)
-    }
-
     /// The link of that kind that an environment has, if it has just one.
     #[must_use]
     pub fn link(self, environment: u32) -> Option<String> {
