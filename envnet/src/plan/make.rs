@@ -61,12 +61,13 @@ impl<'a> EnvironmentPlan<'a> {
         for link in &self.wanted.links {
             self.link(link)?;
         }
+        self.sysctls(|place, link| place == Place::Router && link.is_some());
         Ok(())
     }
 
     fn rest(&mut self) {
         self.phase = Phase::Rest;
-        self.sysctls(|_, link| link.is_some());
+        self.sysctls(|place, link| place == Place::Host && link.is_some());
         self.maps();
         self.endpoints();
         self.programs();
