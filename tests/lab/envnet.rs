@@ -137,10 +137,38 @@ fn beside_this_executable() -> Result<PathBuf> {
         .skip(1)
         .take(2)
         .map(|directory| directory.join("envnet"));
-    candidates.find(|candidate| candidate.is_file()).with_context(|| {
+    let found = candidates.find(|candidate| candidate.is_file()).with_context(|| {
         format!(
             "no envnet beside {}; `cargo build --package envnet` makes it, or set {VARIABLE}",
             own.display()
         )
-    })
+    })?;
+    // Cargo builds the tests when their sources change, but not what they test.
+    if let Some(newer) = newer_source(&found)? {
+        bail!(
+            "{} is older than {}; `cargo build --package envnet` makes it anew, or set {VARIABLE}",
+            found.display(),
+            newer.display()
+        );
+    }
+    Ok(found)
+}
+
+/// A source of the program that was changed after it was built. None where there are no sources, as in a virtual machine.
+fn newer_source(program: &Path) -> Result<Option<PathBuf>> {
+    let built = fs::metadata(program)?.modified()?;
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?;
+    let mut left: Vec<PathBuf> = ["envnet", "envnet-common", "envnet-ebpf"]
+        .map(|package| workspace.join(package).join("src"))
+        .into();
+    while let Some(path) = left.pop() {
+        let Ok(entry) = fs::metadata(&path) else { continue };
+        if entry.is_dir() {
+            let entries = fs::read_dir(&path)?.map(|entry| Ok(entry?.path()));
+            left.extend(entries.collect::<Result<Vec<_>>>()?);
+        } else if entry.modified()? > built {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
 }

@@ -103,7 +103,10 @@ impl Sweep<'_> {
         let mut failures = Vec::new();
         for (number, step) in (first..steps).step_by(every).enumerate() {
             interrupt::check()?;
-            prepare(lab).with_context(|| format!("{what}: before step {step}"))?;
+            if let Err(error) = prepare(lab) {
+                failures.push(format!("{what}: before step {step}\n{error:#}"));
+                break;
+            }
             let effect = fault.at(step);
             let course = faults::strike(lab.envnet(), command, fault.among(), step, effect)?;
             let case = Case {

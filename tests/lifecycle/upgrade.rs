@@ -27,7 +27,7 @@ use envnet_lab::{
 };
 
 use crate::{
-    flood::{Busy, counted},
+    flood::{self, Busy, counted},
     sweep::{Fault, Sweep},
 };
 
@@ -209,6 +209,32 @@ fn a_detach_killed_at_any_step_leaves_nothing_that_another_build_does_not_replac
             gone(&old.borrow())
         })
     })
+}
+
+#[test]
+fn an_upgrade_that_fails_at_any_call_disturbs_nobody() -> Result<()> {
+    let sweep = |lab: &Lab, accelerate: &str| {
+        let other = another_build(lab)?;
+        let busy = Busy::start(lab)?;
+        let sweep = Sweep {
+            lab,
+            command: "attach",
+            what: format!("an upgrade, accelerate = {accelerate}"),
+            cases: 6,
+        };
+        let prepare = |_: &Lab| {
+            other.succeed("attach")?;
+            // After a case that has failed.
+            busy.resume()
+        };
+        sweep.run(Fault::Fail, prepare, |case| {
+            busy.during("the fault, or what came of it", || case.repair())?;
+            check_programs(lab).map(drop)
+        })
+    };
+    ["tc", "xdp"]
+        .into_iter()
+        .try_for_each(|accelerate| flood::with(accelerate, |lab| sweep(lab, accelerate)))
 }
 
 /// Makes what is attached another build's, with another layout of its maps: this one's pins under other names.
