@@ -63,6 +63,8 @@ pub struct Observed {
     pub fast: Fast,
     /// Whether there are any pins of the instance.
     pub pinned: bool,
+    /// Names of the pins of links.
+    pub pinned_links: BTreeSet<String>,
     /// Whether a crash has left the place for pins without any, for whichever instance it was made.
     pub pins_left_empty: bool,
     /// What other builds of envnet have pinned, if they have.
@@ -233,6 +235,7 @@ pub async fn observe(
         gateways,
         fast,
         pinned: bpffs::directory(instance).exists(),
+        pinned_links: pins::links(instance)?,
         pins_left_empty: bpffs::is_left_empty()?,
         other_builds: pins::other_builds(instance)?,
         unfit_map,

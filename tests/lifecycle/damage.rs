@@ -10,6 +10,7 @@ use envnet::{
 use envnet_lab::{
     Lab,
     fixture::{converged, detached_each_mode, restored},
+    namespace::Namespace,
     plan::Mode,
     process,
 };
@@ -72,17 +73,23 @@ const EVERYWHERE: &[Damage] = &[
         lab.host().set_sysctl("net/ipv4/conf/br1/arp_ignore", "0")
     }),
     damage("qdisc of the bridge deleted", |lab| {
-        tc_in_host(lab, "qdisc delete dev br1 clsact")
+        tc(lab.host(), "qdisc delete dev br1 clsact")
     }),
     damage("qdisc of a tap deleted", |lab| {
-        tc_in_host(lab, "qdisc delete dev vm1.2 clsact")
+        tc(lab.host(), "qdisc delete dev vm1.2 clsact")
     }),
     damage("filter of a tap deleted", |lab| {
-        tc_in_host(lab, "filter delete dev vm1.2 ingress")
+        tc(lab.host(), "filter delete dev vm1.2 ingress")
     }),
     damage("qdisc of the gateway deleted", |lab| {
-        let mut tc = lab.router(1)?.command("tc");
-        process::output(tc.args(["qdisc", "delete", "dev", "gw1", "clsact"])).map(drop)
+        tc(&lab.router(1)?, "qdisc delete dev gw1 clsact")
+    }),
+    // It takes the filters of both directions and runs them all on the way in.
+    damage("gateway with an ingress qdisc", |lab| {
+        replace_by_ingress(&lab.router(1)?, "gw1")
+    }),
+    damage("router's port with an ingress qdisc", |lab| {
+        replace_by_ingress(lab.host(), "peer1-br1")
     }),
     damage("all pins deleted", |lab| Ok(fs::remove_dir_all(pins(lab))?)),
     damage("pins of all programs deleted", |lab| {
@@ -152,8 +159,11 @@ const ON_THE_BRIDGE: &[Damage] = &[
     damage("gateway's port unplugged", |lab| {
         in_host(lab, "link set peer2-gw1 nomaster")
     }),
+    damage("gateway's port with an ingress qdisc", |lab| {
+        replace_by_ingress(lab.host(), "peer2-gw1")
+    }),
     damage("gateway's port without its qdisc", |lab| {
-        tc_in_host(lab, "qdisc delete dev peer2-gw1 clsact")
+        tc(lab.host(), "qdisc delete dev peer2-gw1 clsact")
     }),
 ];
 
@@ -215,9 +225,14 @@ fn in_router(lab: &Lab, arguments: &str) -> Result<()> {
     lab.router(1)?.ip(arguments).map(drop)
 }
 
-fn tc_in_host(lab: &Lab, arguments: &str) -> Result<()> {
-    let mut tc = lab.host().command("tc");
+fn tc(namespace: &Namespace, arguments: &str) -> Result<()> {
+    let mut tc = namespace.command("tc");
     process::output(tc.args(arguments.split_ascii_whitespace())).map(drop)
+}
+
+fn replace_by_ingress(namespace: &Namespace, link: &str) -> Result<()> {
+    tc(namespace, &format!("qdisc delete dev {link} clsact"))?;
+    tc(namespace, &format!("qdisc add dev {link} ingress"))
 }
 
 fn instance(lab: &Lab) -> Instance {

@@ -10,6 +10,7 @@ use crate::{
         bpffs,
         netlink::{self, Netlink},
         netns::{self, Netns, Place},
+        pins,
         programs::{self, Hook, Programs, Site},
         sysctl::Sysctls,
         tables::Tables,
@@ -61,6 +62,7 @@ impl<'a> Worker<'a> {
         match &change.action {
             Action::LoadPrograms { .. } => self.programs = Some(Programs::load(self.instance)?),
             Action::ForgetOtherPrograms => Programs::forget_others(self.instance)?,
+            Action::RemoveStalePins(stale) => pins::remove_links(self.instance, stale)?,
             Action::RemovePins => {
                 (self.programs, self.tables) = (None, None);
                 bpffs::remove(self.instance)?;
@@ -185,6 +187,9 @@ impl<'a> Worker<'a> {
             if let Some(obstacle) = programs::find_obstacle(&netlink, self.instance, site, &link, hook).await? {
                 return Err(obstacle.into());
             }
+        }
+        if !first && hook == Hook::Clsact {
+            programs::remove_ingress_qdisc(&netlink, site, index).await?;
         }
         self.programs()?
             .attach(&netns, &netlink, site, (name, index), hook)

@@ -64,6 +64,45 @@ pub fn other_builds(instance: &Instance) -> Result<Option<OtherBuilds>> {
     Ok(others)
 }
 
+/// Names of the pins of links, and of what else is remembered beside them; none when nothing is pinned.
+pub fn links(instance: &Instance) -> Result<BTreeSet<String>> {
+    let directory = bpffs::directory(instance).join("links");
+    let unreadable = || format!("cannot read {}", directory.display());
+    match fs::read_dir(&directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+        entries => entries
+            .with_context(unreadable)?
+            .map(|entry| {
+                Ok(entry
+                    .with_context(unreadable)?
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned())
+            })
+            .collect(),
+    }
+}
+
+/// Removes some of them by name; no error for one that is not there.
+pub fn remove_links(instance: &Instance, names: &[String]) -> Result<()> {
+    for name in names {
+        let pin = bpffs::directory(instance).join("links").join(name);
+        // What is remembered is remembered by a directory.
+        let removed = if pin.is_dir() {
+            fs::remove_dir(&pin)
+        } else {
+            fs::remove_file(&pin)
+        };
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", pin.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// What the kernel is to know of a map.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Shape {

@@ -52,6 +52,8 @@ pub enum Action {
     },
     /// Let go of other builds' programs.
     ForgetOtherPrograms,
+    /// Remove pins that were made for interfaces which are gone, by name: each would hold the programs of its time for ever.
+    RemoveStalePins(Vec<String>),
     /// Remove every pin of the instance.
     RemovePins,
     /// Make a router namespace with the environment's mark.
@@ -302,6 +304,7 @@ impl Change {
             | Action::RemovePorts(_)
             | Action::SetSysctl { old: None, .. }
             | Action::ForgetOtherPrograms
+            | Action::RemoveStalePins(_)
             | Action::RemovePins
             | Action::DeleteNamespace { .. }
             | Action::DeleteLink { .. }
@@ -344,6 +347,10 @@ impl fmt::Display for Change {
         match &self.action {
             Action::LoadPrograms { .. } => f.write_str("+ programs and maps"),
             Action::ForgetOtherPrograms => f.write_str("- programs of another build"),
+            Action::RemoveStalePins(pins) => {
+                f.write_str("- pins of interfaces that are gone:")?;
+                pins.iter().try_for_each(|pin| write!(f, " {pin}"))
+            }
             Action::RemovePins => f.write_str("- programs and maps"),
             Action::CreateNamespace { name } => write!(f, "+ namespace {name}"),
             Action::DeleteNamespace { name } => write!(f, "- namespace {name}"),

@@ -103,6 +103,7 @@ impl Model {
                 foreign_namespaces: BTreeSet::new(),
                 names_left: BTreeSet::new(),
                 pins_left_empty: false,
+                pinned_links: BTreeSet::new(),
                 programs_loaded: false,
                 environments: BTreeMap::new(),
                 mappings: BTreeMap::new(),
@@ -157,6 +158,11 @@ impl Model {
             Action::ForgetOtherPrograms => {
                 assert!(self.observed.programs_loaded);
                 self.observed.other_builds = None;
+            }
+            Action::RemoveStalePins(stale) => {
+                for pin in stale {
+                    assert!(self.observed.pinned_links.remove(&pin), "{pin} is not there");
+                }
             }
             Action::RemovePins => {
                 (self.observed.programs_loaded, self.observed.pinned) = (false, false);
@@ -943,4 +949,19 @@ fn another_layout_keeps_what_it_was_given_when_an_upgrade_is_taken_back() {
     };
     let back = changes.iter().filter_map(Change::inverse).find(taken);
     assert_eq!(back, None, "the programs use the new maps by then");
+}
+
+#[test]
+fn pins_of_interfaces_that_are_gone_are_removed() {
+    let config = config("1", "macvlan", &[2]);
+    let mut model = Model::new();
+    model.attach(&config);
+    let here = model.observed.links["br1"].index;
+    let kept = ["br1-ingress", "vm1%2e2-ingress", "gw1-egress", "somebody's"].map(str::to_owned);
+    let kept = kept.into_iter().chain([format!("clsact-{here}")]);
+    let gone = ["vnet7-ingress", "wan%2e7-xdp", "gw2-egress", "clsact-4711"].map(str::to_owned);
+    model.observed.pinned_links = kept.clone().chain(gone).collect();
+    let changes = model.attach(&config);
+    assert_eq!(changes.len(), 1, "{changes:?}");
+    assert_eq!(model.observed.pinned_links, kept.collect());
 }

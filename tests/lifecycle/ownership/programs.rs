@@ -1,7 +1,7 @@
 //! Other people's programs, filters and queueing disciplines where envnet's are. That they go on seeing packets is tested
 //! with the namespaces.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeSet, ffi::OsString, fs};
 
 use anyhow::{Context, Result, ensure};
 use aya::{
@@ -11,6 +11,7 @@ use aya::{
         tc::{NlOptions, TcAttachOptions},
     },
 };
+use envnet::{kernel::bpffs, names::Instance};
 use envnet_lab::{
     Lab, Options,
     fixture::{attached, detached_with},
@@ -285,4 +286,37 @@ fn programs_of_others_on_own_links_are_lived_with() -> Result<()> {
         ensure!(program.count()? > 0, "the tap's XDP program sees nothing");
         Ok(())
     })
+}
+
+/// Hypervisors name the ports of their machines anew each time. What holds a program for one that is gone would hold it for
+/// ever, whichever build's it is by then.
+#[test]
+fn nothing_is_kept_of_a_port_that_is_gone() -> Result<()> {
+    for hook in ["tcx", "clsact"] {
+        detached_with(options(hook, "tc"), |lab| {
+            lab.attach()?;
+            let kept = links(lab)?;
+            run(lab.host(), "ip tuntap add vnet.7 mode tap")?;
+            run(lab.host(), "ip link set vnet.7 master br1")?;
+            lab.attach()?;
+            ensure!(links(lab)? != kept, "the port has no program");
+            run(lab.host(), "ip link delete vnet.7")?;
+            lab.attach()?;
+            ensure!(links(lab)? == kept, "{:?} is left of {kept:?}", links(lab)?);
+            ensure!(
+                lab.envnet().changes("attach")? == 0,
+                "a second attach changes something"
+            );
+            lab.detach().map(drop)
+        })
+        .with_context(|| hook.to_owned())?;
+    }
+    Ok(())
+}
+
+/// What envnet remembers of the links that its programs are on.
+fn links(lab: &Lab) -> Result<BTreeSet<OsString>> {
+    let instance = Instance::Named(lab.host().name().to_owned());
+    let links = fs::read_dir(bpffs::directory(&instance).join("links"))?;
+    links.map(|entry| Ok(entry?.file_name())).collect()
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use anyhow::{Context, Result};
 use aya::programs::TcAttachType;
 use rtnetlink::{
-    packet_core::{NLM_F_CREATE, NLM_F_EXCL},
+    packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL},
     packet_route::{
         RouteNetlinkMessage,
         tc::{TcAttribute, TcBpfFlags, TcFilterBpf, TcFilterBpfOption, TcHandle, TcMessage, TcOption},
@@ -51,18 +51,20 @@ impl Netlink {
 
     /// What an interface has where a clsact qdisc would be: `clsact`, `ingress` or nothing.
     pub async fn filter_qdisc(&self, index: u32) -> Result<Option<String>> {
-        let index = signed(index)?;
-        let kind = |message: TcMessage| {
-            message.attributes.into_iter().find_map(|attribute| match attribute {
-                TcAttribute::Kind(kind) => Some(kind),
-                _ => None,
-            })
+        let request = RouteNetlinkMessage::GetQueueDiscipline(clsact(index)?);
+        // Who asks for a single qdisc is only answered by an echo (`tc_get_qdisc`).
+        let found = match self.request(request, NLM_F_ECHO).await {
+            Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::ENOENT => Vec::new(),
+            found => found.map_err(plain).context("cannot look up a qdisc")?,
         };
-        let found = self.list(self.handle.qdisc().get().execute(), "qdiscs", |message| {
-            let here = message.header.index == index && message.header.parent == CLSACT;
-            here.then(|| kind(message)).flatten()
-        });
-        Ok(found.await?.pop())
+        let kind = |attribute| match attribute {
+            TcAttribute::Kind(kind) => Some(kind),
+            _ => None,
+        };
+        Ok(found.into_iter().find_map(|message| match message {
+            RouteNetlinkMessage::NewQueueDiscipline(qdisc) => qdisc.attributes.into_iter().find_map(kind),
+            _ => None,
+        }))
     }
 
     /// Gives an interface a clsact qdisc, unless it has one.
@@ -76,15 +78,15 @@ impl Netlink {
         let request = RouteNetlinkMessage::NewQueueDiscipline(message);
         match self.request(request, NLM_F_CREATE | NLM_F_EXCL).await {
             Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::EEXIST => Ok(()),
-            other => other.map_err(plain).context("cannot add a clsact qdisc"),
+            other => other.map(drop).map_err(plain).context("cannot add a clsact qdisc"),
         }
     }
 
-    /// Removes the clsact qdisc of an interface with all its filters.
+    /// Removes the clsact qdisc of an interface with all its filters, or the ingress qdisc that is in its place.
     pub async fn delete_clsact(&self, index: u32) -> Result<()> {
         let request = RouteNetlinkMessage::DelQueueDiscipline(clsact(index)?);
         let removed = self.request(request, 0).await;
-        removed.map_err(plain).context("cannot remove the clsact qdisc")
+        removed.map(drop).map_err(plain).context("cannot remove the qdisc")
     }
 
     /// Sets a filter that runs a program; one of the same priority is replaced in one step.
@@ -107,7 +109,7 @@ impl Netlink {
             .to_vec(),
         ));
         let request = RouteNetlinkMessage::NewTrafficFilter(message);
-        self.request(request, NLM_F_CREATE).await.map_err(plain)
+        self.request(request, NLM_F_CREATE).await.map(drop).map_err(plain)
     }
 
     /// Takes a filter away.
@@ -115,10 +117,8 @@ impl Netlink {
         let mut message = of_priority(index, direction, filter.priority)?;
         (message.header.handle, message.header.info) = (filter.handle, filter.info);
         let request = RouteNetlinkMessage::DelTrafficFilter(message);
-        self.request(request, 0)
-            .await
-            .map_err(plain)
-            .context("cannot remove a filter")
+        let removed = self.request(request, 0).await;
+        removed.map(drop).map_err(plain).context("cannot remove a filter")
     }
 }
 

@@ -140,22 +140,29 @@ impl Netlink {
         list.with_context(|| format!("cannot list {what}"))
     }
 
-    /// Sends a request that the library has no builder for, and waits until it is done.
-    async fn request(&self, message: RouteNetlinkMessage, flags: u16) -> Result<(), rtnetlink::Error> {
+    /// Sends a request that the library has no builder for, and waits until it is done; returns what came back.
+    async fn request(
+        &self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> Result<Vec<RouteNetlinkMessage>, rtnetlink::Error> {
         let mut message = NetlinkMessage::from(message);
         message.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
         let mut response = self.handle.clone().request(message)?;
         let answer = async {
+            let mut answers = Vec::new();
             while let Some(message) = response.next().await {
-                if let NetlinkPayload::Error(error) = message.payload {
+                match message.payload {
+                    NetlinkPayload::InnerMessage(message) => answers.push(message),
                     // An acknowledgement is an error without a number.
-                    return match error.code {
-                        Some(_) => Err(rtnetlink::Error::NetlinkError(error)),
-                        None => Ok(()),
-                    };
+                    NetlinkPayload::Error(error) if error.code.is_some() => {
+                        return Err(rtnetlink::Error::NetlinkError(error));
+                    }
+                    NetlinkPayload::Error(_) => break,
+                    _ => {}
                 }
             }
-            Ok(())
+            Ok(answers)
         };
         self.answer(answer).await
     }

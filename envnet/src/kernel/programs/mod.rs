@@ -35,8 +35,8 @@ use nix::net::if_::if_nametoindex;
 use self::site::{ROLES, Role};
 pub use self::{
     duplicates::remove_duplicates,
-    shared::{Obstacle, find_obstacle, remove_filters},
-    site::Site,
+    shared::{Obstacle, find_obstacle, remove_filters, remove_ingress_qdisc},
+    site::{PinnedFor, Site},
 };
 use super::{
     bpffs,
@@ -252,6 +252,10 @@ impl Programs {
             }
         }
         let hook = Hook::of(site, forced);
+        // Filters on the way out, which an ingress qdisc takes, too, it runs on the way in.
+        if hook == Hook::Clsact && site.is_own() && shared::has_ingress_qdisc(netlink, site, link.index).await? {
+            return Ok(Attached::Other);
+        }
         netns.run(|| self.attached_here(hook, site, (&link.name, link.index), (filters, others)))
     }
 

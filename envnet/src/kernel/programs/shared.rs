@@ -7,7 +7,7 @@ use aya::programs::TcAttachType;
 
 use super::{
     Hook, attach, bpffs, pinned_program,
-    site::{ROLES, Role, Site},
+    site::{QDISC_MARK, ROLES, Role, Site},
 };
 use crate::{
     kernel::netlink::{Filter, Link, Netlink},
@@ -66,11 +66,24 @@ pub async fn find_obstacle(
             return Ok(Some(Obstacle::Filter(name)));
         }
     }
-    let outwards = site.directions().any(|direction| direction == TcAttachType::Egress);
-    if outwards && netlink.filter_qdisc(link.index).await?.as_deref() == Some("ingress") {
+    if has_ingress_qdisc(netlink, site, link.index).await? {
         return Ok(Some(Obstacle::IngressQdisc(name)));
     }
     Ok(None)
+}
+
+/// Whether a link has an ingress qdisc where a site has programs on the way out, too.
+pub(super) async fn has_ingress_qdisc(netlink: &Netlink, site: Site, index: u32) -> Result<bool> {
+    let outwards = site.directions().any(|direction| direction == TcAttachType::Egress);
+    Ok(outwards && netlink.filter_qdisc(index).await?.as_deref() == Some("ingress"))
+}
+
+/// Takes the ingress qdisc away that somebody has put in the place of the clsact qdisc of a link of envnet's own.
+pub async fn remove_ingress_qdisc(netlink: &Netlink, site: Site, index: u32) -> Result<()> {
+    if site.is_own() && has_ingress_qdisc(netlink, site, index).await? {
+        netlink.delete_clsact(index).await?;
+    }
+    Ok(())
 }
 
 /// Gives a link the clsact qdisc that filters are in. What was there before is somebody else's and stays when envnet goes.
@@ -128,5 +141,5 @@ pub(super) fn priority(site: Site) -> u16 {
 /// A qdisc carries no mark of its own, so that a directory beside the pins says that envnet made that of the link with this
 /// index.
 pub(super) fn qdisc_mark(directory: &Path, index: u32) -> PathBuf {
-    directory.join("links").join(format!("clsact-{index}"))
+    directory.join("links").join(format!("{QDISC_MARK}{index}"))
 }

@@ -55,6 +55,9 @@ pub(super) const ROLES: &[Role] = &[
     role(Site::UplinkDriver, "uplink_xdp", None),
 ];
 
+/// What the name of a directory beside the pins begins with that says that envnet made a link's qdisc; its index follows.
+pub(super) const QDISC_MARK: &str = "clsact-";
+
 impl Site {
     /// The namespace its links are in.
     #[must_use]
@@ -103,11 +106,36 @@ impl Site {
 impl Role {
     /// Name of the pin of its link: the BPF filesystem refuses dots, which interface names may have.
     pub(super) fn pin(&self, link: &str) -> String {
-        let hook = match self.direction {
+        format!("{}-{}", names::without_dots(link), self.hook())
+    }
+
+    const fn hook(&self) -> &'static str {
+        match self.direction {
             Some(TcAttachType::Egress) => "egress",
             Some(_) => "ingress",
             None => "xdp",
-        };
-        format!("{}-{hook}", names::without_dots(link))
+        }
+    }
+}
+
+/// What a pin in the directory of links was made for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PinnedFor {
+    /// A program on the link of that name.
+    Program(String),
+    /// The qdisc of the link with that index.
+    Qdisc(u32),
+}
+
+impl PinnedFor {
+    /// Reads a pin's name; none if it is not one of envnet's.
+    #[must_use]
+    pub fn of(pin: &str) -> Option<Self> {
+        if let Some(index) = pin.strip_prefix(QDISC_MARK) {
+            return index.parse().ok().map(Self::Qdisc);
+        }
+        let (link, hook) = pin.rsplit_once('-')?;
+        let is_hook = ROLES.iter().any(|role| role.hook() == hook);
+        is_hook.then(|| Self::Program(names::with_dots(link)))
     }
 }
