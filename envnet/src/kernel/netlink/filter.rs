@@ -54,7 +54,12 @@ impl Netlink {
         let request = RouteNetlinkMessage::GetQueueDiscipline(clsact(index)?);
         // Who asks for a single qdisc is only answered by an echo (`tc_get_qdisc`).
         let found = match self.request(request, NLM_F_ECHO).await {
-            Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::ENOENT => Vec::new(),
+            // Nor has an interface anything that has just gone.
+            Err(rtnetlink::Error::NetlinkError(error))
+                if [-libc::ENOENT, -libc::ENODEV].contains(&error.raw_code()) =>
+            {
+                Vec::new()
+            }
             found => found.map_err(plain).context("cannot look up a qdisc")?,
         };
         let kind = |attribute| match attribute {
