@@ -37,6 +37,7 @@ pub struct Traffic {
 #[derive(Debug)]
 pub struct Cable {
     traffic: Arc<Traffic>,
+    ends: Arc<[File; 2]>,
     /// Closed to stop the thread.
     stop: Option<std::io::PipeWriter>,
     thread: Option<JoinHandle<()>>,
@@ -48,21 +49,29 @@ impl Cable {
         let traffic = Arc::new(Traffic::default());
         let (stopped, stop) = std::io::pipe().context("a pipe to stop the cable with")?;
         let counters = Arc::clone(&traffic);
+        let ends = Arc::new([network, guest]);
+        let carried = Arc::clone(&ends);
         let thread = thread::Builder::new()
             .name("cable".to_owned())
-            .spawn(move || carry(&network, &guest, &stopped, &counters))
+            .spawn(move || carry(&carried, &stopped, &counters))
             .context("a thread for the cable")?;
         Ok(Self {
             traffic,
+            ends,
             stop: Some(stop),
             thread: Some(thread),
         })
     }
 
-    /// Whether an end is gone: its tap was deleted.
+    /// Whether an end is gone: its tap was deleted. The thread that carries the frames may not have noticed yet.
     #[must_use]
     pub fn is_broken(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+        let mut ends = self
+            .ends
+            .each_ref()
+            .map(|end| PollFd::new(end.as_fd(), PollFlags::empty()));
+        // An error is reported without being asked for.
+        poll(&mut ends, PollTimeout::ZERO).is_ok() && ends.iter().any(is_gone)
     }
 
     /// What the cable carried so far.
@@ -82,16 +91,21 @@ impl Drop for Cable {
     }
 }
 
-fn carry(network: &File, guest: &File, stopped: &std::io::PipeReader, traffic: &Traffic) {
+/// A deleted tap reports an error for ever.
+fn is_gone(end: &PollFd<'_>) -> bool {
+    let events = end.revents().unwrap_or(PollFlags::empty());
+    events.intersects(PollFlags::POLLERR | PollFlags::POLLNVAL)
+}
+
+fn carry([network, guest]: &[File; 2], stopped: &std::io::PipeReader, traffic: &Traffic) {
     let mut buffer = vec![0; LARGEST_READ];
     loop {
         let mut ends = [network.as_fd(), guest.as_fd(), stopped.as_fd()].map(|end| PollFd::new(end, PollFlags::POLLIN));
         if poll(&mut ends, PollTimeout::NONE).is_err() {
             continue;
         }
-        let [network_ready, guest_ready, stop] = ends.map(|end| end.revents().unwrap_or(PollFlags::empty()));
-        // A deleted tap reports an error for ever.
-        if !stop.is_empty() || (network_ready | guest_ready).intersects(PollFlags::POLLERR | PollFlags::POLLNVAL) {
+        let [network_end, guest_end, stop] = &ends;
+        if is_gone(network_end) || is_gone(guest_end) || stop.any() != Some(false) {
             return;
         }
         copy(network, guest, &mut buffer, &traffic.to_guest, &traffic.lost);

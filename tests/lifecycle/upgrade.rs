@@ -232,7 +232,7 @@ fn an_upgrade_that_fails_at_any_call_disturbs_nobody() -> Result<()> {
             check_programs(lab).map(drop)
         })
     };
-    ["tc", "xdp"]
+    ["off", "tc", "xdp"]
         .into_iter()
         .try_for_each(|accelerate| flood::with(accelerate, |lab| sweep(lab, accelerate)))
 }
