@@ -20,7 +20,7 @@ use crate::{
         bpffs,
         netlink::{Link, Netlink, Route},
         netns::{self, Netns, Place},
-        pins::{self, OtherBuilds},
+        pins::{self, OtherBuilds, StalePin},
         programs::{Attached, Hook, Programs, Site},
         sysctl::Sysctls,
         tables::{self, Tables},
@@ -63,8 +63,8 @@ pub struct Observed {
     pub fast: Fast,
     /// Whether there are any pins of the instance.
     pub pinned: bool,
-    /// Names of the pins of links.
-    pub pinned_links: BTreeSet<String>,
+    /// The pins of links whose interfaces are gone.
+    pub stale_pins: Vec<StalePin>,
     /// Whether a crash has left the place for pins without any, for whichever instance it was made.
     pub pins_left_empty: bool,
     /// What other builds of envnet have pinned, if they have.
@@ -219,6 +219,8 @@ pub async fn observe(
             None => drop(foreign_namespaces.insert(name)),
         }
     }
+    let in_routers = routers.values().flat_map(|router: &Router| router.links.values());
+    let interfaces = links.values().chain(in_routers).map(|link| link.index).collect();
     Ok(Observed {
         links,
         addresses,
@@ -235,7 +237,7 @@ pub async fn observe(
         gateways,
         fast,
         pinned: bpffs::directory(instance).exists(),
-        pinned_links: pins::links(instance)?,
+        stale_pins: pins::stale(instance, &interfaces)?,
         pins_left_empty: bpffs::is_left_empty()?,
         other_builds: pins::other_builds(instance)?,
         unfit_map,

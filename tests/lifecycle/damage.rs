@@ -8,8 +8,8 @@ use envnet::{
     names::{GATEWAY_INDEX_BASE, Instance},
 };
 use envnet_lab::{
-    Lab,
-    fixture::{converged, detached_each_mode, restored},
+    Lab, Options,
+    fixture::{converged, detached_each_mode, detached_with, restored},
     namespace::Namespace,
     plan::Mode,
     process,
@@ -192,6 +192,44 @@ fn what_is_damaged_is_removed_all_the_same() -> Result<()> {
     each_damage(|lab, before| {
         lab.detach()?;
         restored(lab, before)
+    })
+}
+
+/// Where every program is pinned, pins that are made anew take the places of those that are of no use any more.
+#[test]
+fn links_made_anew_have_their_programs_however_they_are_attached() -> Result<()> {
+    let options = Options {
+        hook: Some("tcx"),
+        ..Options::default()
+    };
+    detached_with(options, |lab| {
+        for link in ["br1", "vm1.2", "peer1-br1"] {
+            lab.attach()?;
+            in_host(lab, &format!("link delete {link}"))?;
+            lab.attach()?;
+            ensure!(
+                lab.envnet().changes("attach")? == 0,
+                "{link}: a second attach changes something"
+            );
+        }
+        lab.detach().map(drop)
+    })
+}
+
+/// An ingress qdisc on a link without envnet's programs is somebody else's affair.
+#[test]
+fn an_ingress_qdisc_is_lived_with_where_nothing_is_attached() -> Result<()> {
+    let options = Options {
+        accelerate: Some("off"),
+        ..Options::default()
+    };
+    detached_with(options, |lab| {
+        lab.attach()?;
+        // There may be none.
+        let deleted = tc(lab.host(), "qdisc delete dev peer1-br1 clsact");
+        tc(lab.host(), "qdisc add dev peer1-br1 ingress").with_context(|| format!("{deleted:?}"))?;
+        ensure!(lab.envnet().changes("attach")? == 0, "attach changes something");
+        lab.detach().map(drop)
     })
 }
 

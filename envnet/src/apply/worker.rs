@@ -62,7 +62,7 @@ impl<'a> Worker<'a> {
         match &change.action {
             Action::LoadPrograms { .. } => self.programs = Some(Programs::load(self.instance)?),
             Action::ForgetOtherPrograms => Programs::forget_others(self.instance)?,
-            Action::RemoveStalePins(stale) => pins::remove_links(self.instance, stale)?,
+            Action::RemoveStalePins(stale) => pins::remove_stale(self.instance, stale)?,
             Action::RemovePins => {
                 (self.programs, self.tables) = (None, None);
                 bpffs::remove(self.instance)?;
@@ -188,7 +188,7 @@ impl<'a> Worker<'a> {
                 return Err(obstacle.into());
             }
         }
-        if !first && hook == Hook::Clsact {
+        if hook == Hook::Clsact {
             programs::remove_ingress_qdisc(&netlink, site, index).await?;
         }
         self.programs()?
@@ -214,6 +214,9 @@ impl<'a> Worker<'a> {
         };
         let (host, instance) = (self.host, self.instance);
         if let Some(index) = index {
+            if !site.is_own() {
+                programs::adopt_pins(instance, site, (name, index))?;
+            }
             programs::remove_duplicates(host, self.host_netlink()?, instance, site, (name, index)).await?;
         }
         programs::unpin_links(instance, site, name)?;

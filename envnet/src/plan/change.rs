@@ -12,7 +12,7 @@ use crate::{
     config::Environments,
     desired::{Link, LinkKind, Port, Route, Sysctl},
     inventory::KnownPort,
-    kernel::{netns::Place, programs::Site},
+    kernel::{netns::Place, pins::StalePin, programs::Site},
 };
 
 /// A change, for an environment or for all of them.
@@ -52,8 +52,8 @@ pub enum Action {
     },
     /// Let go of other builds' programs.
     ForgetOtherPrograms,
-    /// Remove pins that were made for interfaces which are gone, by name: each would hold the programs of its time for ever.
-    RemoveStalePins(Vec<String>),
+    /// Remove pins whose interfaces are gone: each would hold the program of its time for ever.
+    RemoveStalePins(Vec<StalePin>),
     /// Remove every pin of the instance.
     RemovePins,
     /// Make a router namespace with the environment's mark.
@@ -349,7 +349,7 @@ impl fmt::Display for Change {
             Action::ForgetOtherPrograms => f.write_str("- programs of another build"),
             Action::RemoveStalePins(pins) => {
                 f.write_str("- pins of interfaces that are gone:")?;
-                pins.iter().try_for_each(|pin| write!(f, " {pin}"))
+                pins.iter().try_for_each(|pin| write!(f, " {}", pin.name))
             }
             Action::RemovePins => f.write_str("- programs and maps"),
             Action::CreateNamespace { name } => write!(f, "+ namespace {name}"),

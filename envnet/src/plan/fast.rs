@@ -10,11 +10,11 @@ use envnet_common::{
 use super::{Action, Change, Others, Phase, make::EnvironmentPlan};
 use crate::{
     desired::{Port, Uplink, Wanted},
-    inventory::{Inventory, KnownPort},
+    inventory::KnownPort,
     kernel::{
         netlink::Kind,
         netns::Place,
-        programs::{Attached, PinnedFor, Site},
+        programs::{Attached, Site},
     },
     names,
     observe::Observed,
@@ -123,9 +123,12 @@ impl EnvironmentPlan<'_> {
         else {
             return Vec::new();
         };
+        // The router's have names of their own.
+        let wanted = self.wanted.links.iter().filter(|link| link.place == Place::Host);
+        let is_wanted = |name: &str| wanted.clone().any(|wanted| wanted.name == name);
         self.inventory
             .ports_of(self.wanted.number)
-            .filter(|link| !self.wanted.links.iter().any(|wanted| wanted.name == link.name))
+            .filter(|link| !is_wanted(&link.name))
             .filter(|link| link.owner(self.instance).is_none())
             .filter_map(|link| fast.foreign_port(&link.name))
             .collect()
@@ -185,28 +188,6 @@ pub(super) fn after(wanted: &Wanted, observed: &Observed, others: Others) -> Vec
         actions.push(Action::RemoveEndpoints(surplus));
     }
     shared(actions)
-}
-
-/// Removes the pins of links whose interface is gone. To be done when the rest is: an interface that was renamed takes its
-/// pin along then.
-pub(super) fn stale_pins(inventory: &Inventory<'_>) -> Vec<Change> {
-    let observed = inventory.observed;
-    let gateways: BTreeSet<String> = observed.routers.keys().map(|number| names::gateway(*number)).collect();
-    let is_stale = |pin: &str| match PinnedFor::of(pin) {
-        Some(PinnedFor::Program(link)) => !observed.links.contains_key(&link) && !gateways.contains(&link),
-        Some(PinnedFor::Qdisc(index)) => inventory.link_at(index).is_none(),
-        None => false,
-    };
-    let stale: Vec<String> = observed
-        .pinned_links
-        .iter()
-        .filter(|pin| is_stale(pin))
-        .cloned()
-        .collect();
-    if stale.is_empty() {
-        return Vec::new();
-    }
-    shared(vec![Action::RemoveStalePins(stale)])
 }
 
 /// Takes programs from uplinks that are not, or no longer, to have them.

@@ -73,7 +73,9 @@ pub fn attach(
     if observed.other_builds.is_some() {
         changes.extend(fast::shared(vec![Action::ForgetOtherPrograms]));
     }
-    changes.extend(fast::stale_pins(&inventory));
+    if !observed.stale_pins.is_empty() {
+        changes.extend(fast::shared(vec![Action::RemoveStalePins(observed.stale_pins.clone())]));
+    }
     // Removals come last: they cannot be taken back, and by now everything else has worked.
     let removal = remove::environments(&surplus, &inventory);
     changes.extend(

@@ -98,7 +98,7 @@ impl Memory {
         }
         let status = world.status_of(wanted)?;
         // `intact` is about the file.
-        check_status(&status, wanted, world.model.file == *wanted)?;
+        check_status(&status, wanted, world.model.file == *wanted, world.other_ports)?;
         self.check_counters(&status, wanted)?;
         self.check_drops(&status)?;
         world.loaded.look(true)
@@ -191,7 +191,8 @@ fn addresses(world: &World) -> BTreeMap<Ipv4Addr, bool> {
     addresses
 }
 
-fn check_status(status: &Value, wanted: &Wanted, intact: bool) -> Result<()> {
+/// `intact` says whether all must be there, and `other_ports` whether somebody else's ports have changed since the last attach.
+fn check_status(status: &Value, wanted: &Wanted, intact: bool, other_ports: bool) -> Result<()> {
     let environments = status["environments"]
         .as_array()
         .context("no environments in the status")?;
@@ -210,7 +211,8 @@ fn check_status(status: &Value, wanted: &Wanted, intact: bool) -> Result<()> {
     let expected: BTreeSet<_> = expected.iter().map(String::as_str).collect();
     for entry in environments {
         ensure!(
-            (entry["intact"] == true || !intact) && entry["new_ports"].as_array().is_some_and(Vec::is_empty),
+            (entry["intact"] == true || !intact)
+                && (other_ports || entry["new_ports"].as_array().is_some_and(Vec::is_empty)),
             "attached, but not intact: {entry}"
         );
         let guests = entry["guests"].as_array().context("no guests in the status")?;

@@ -117,13 +117,16 @@ impl Netlink {
         self.request(request, NLM_F_CREATE).await.map(drop).map_err(plain)
     }
 
-    /// Takes a filter away.
+    /// Takes a filter away; no error when it is not there: an ingress qdisc lists each for both directions.
     pub async fn delete_filter(&self, index: u32, direction: TcAttachType, filter: &Filter) -> Result<()> {
         let mut message = of_priority(index, direction, filter.priority)?;
         (message.header.handle, message.header.info) = (filter.handle, filter.info);
         let request = RouteNetlinkMessage::DelTrafficFilter(message);
         let removed = self.request(request, 0).await;
-        removed.map(drop).map_err(plain).context("cannot remove a filter")
+        match removed {
+            Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::ENOENT => Ok(()),
+            removed => removed.map(drop).map_err(plain).context("cannot remove a filter"),
+        }
     }
 }
 

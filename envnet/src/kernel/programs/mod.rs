@@ -5,6 +5,7 @@
 
 mod attach;
 mod duplicates;
+mod pinned;
 mod shared;
 mod site;
 
@@ -19,10 +20,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use aya::{
     EbpfLoader,
-    programs::{
-        Program, ProgramInfo, SchedClassifier, TcAttachType, Xdp,
-        links::{FdLink, PinnedLink},
-    },
+    programs::{Program, ProgramInfo, SchedClassifier, TcAttachType, Xdp},
     util::KernelVersion,
 };
 use aya_obj::programs::XdpAttachType;
@@ -30,13 +28,13 @@ use envnet_common::{
     Address, DropReason,
     maps::{self, DropKey},
 };
-use nix::net::if_::if_nametoindex;
 
 use self::site::{ROLES, Role};
 pub use self::{
     duplicates::remove_duplicates,
-    shared::{Obstacle, find_obstacle, remove_filters, remove_ingress_qdisc},
-    site::{PinnedFor, Site},
+    pinned::Pinned,
+    shared::{Obstacle, find_obstacle, qdisc_of, remove_filters, remove_ingress_qdisc},
+    site::Site,
 };
 use super::{
     bpffs,
@@ -45,10 +43,7 @@ use super::{
     pins,
     tables::{self, Tables},
 };
-use crate::{
-    EBPF_OBJECT,
-    names::{self, Instance},
-};
+use crate::{EBPF_OBJECT, names::Instance};
 
 /// How programs are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -244,7 +239,7 @@ impl Programs {
             });
         }
         let (mut filters, mut others) = (Vec::new(), Vec::new());
-        for direction in site.directions() {
+        for direction in shared::directions(site) {
             for filter in netlink.filters(link.index, direction).await? {
                 let is_own = shared::is_own(&self.instance, site, &filter);
                 let list = if is_own { &mut filters } else { &mut others };
@@ -252,10 +247,6 @@ impl Programs {
             }
         }
         let hook = Hook::of(site, forced);
-        // Filters on the way out, which an ingress qdisc takes, too, it runs on the way in.
-        if hook == Hook::Clsact && site.is_own() && shared::has_ingress_qdisc(netlink, site, link.index).await? {
-            return Ok(Attached::Other);
-        }
         netns.run(|| self.attached_here(hook, site, (&link.name, link.index), (filters, others)))
     }
 
@@ -318,10 +309,9 @@ impl Programs {
         }
         for role in site.roles() {
             let pin = self.link_pin(role, link);
-            // In another namespace, a name that is not there says nothing.
+            // What is not envnet's own may have been renamed.
             if !site.is_own() {
-                let own = self.number_of(role);
-                netns.run(|| adopt(role, own, &pin))??;
+                pinned::adopt(role, index, &pin)?;
             }
             let attached = if let Some(direction) = role.direction {
                 let own = &mut self.classifiers.get_mut(role.program).context("not loaded")?.program;
@@ -350,11 +340,6 @@ impl Programs {
         Ok(())
     }
 
-    fn number_of(&self, role: &Role) -> Option<u32> {
-        let classifier = self.classifiers.get(role.program).map(|own| own.id);
-        classifier.or_else(|| self.xdp.get(role.program).map(|own| own.id))
-    }
-
     /// Whether a site's programs have pinned links on a link.
     #[must_use]
     pub fn is_pinned(&self, site: Site, link: &str) -> bool {
@@ -371,6 +356,13 @@ impl Programs {
     }
 }
 
+/// Lets the pins of a site's programs on one link be called after the name that it has now.
+pub fn adopt_pins(instance: &Instance, site: Site, (link, index): (&str, u32)) -> Result<()> {
+    let directory = bpffs::directory(instance).join("links");
+    let mut roles = site.roles();
+    roles.try_for_each(|role| pinned::adopt(role, index, &directory.join(role.pin(link))))
+}
+
 /// Removes the pins of the links of a site's programs on one link; with its last pin, a tcx or XDP link is gone.
 pub fn unpin_links(instance: &Instance, site: Site, link: &str) -> Result<()> {
     for role in site.roles() {
@@ -385,30 +377,9 @@ pub fn unpin_links(instance: &Instance, site: Site, link: &str) -> Result<()> {
     Ok(())
 }
 
-/// Pins are called after their interfaces. That of a program on an interface that was renamed since is given the new name,
-/// because the kernel would not take the same program twice; whether it is that interface's, attaching finds out. To be
-/// called in the interface's namespace.
-fn adopt(role: &Role, program: Option<u32>, pin: &Path) -> Result<()> {
-    let Some(directory) = pin.parent().filter(|directory| directory.exists() && !pin.exists()) else {
-        return Ok(());
-    };
-    for other in fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))? {
-        let other = other?;
-        let name = other.file_name().to_string_lossy().into_owned();
-        let link = name.strip_suffix(&role.pin("")).map(names::with_dots);
-        let from = other.path();
-        if link.is_some_and(|link| if_nametoindex(link.as_str()).is_err()) && pinned_program(&from) == program {
-            fs::rename(&from, pin).with_context(|| format!("cannot rename {} to {}", from.display(), pin.display()))?;
-            return Ok(());
-        }
-    }
-    Ok(())
-}
-
 /// Number of the program of a pinned link, if there is the pin.
 fn pinned_program(pin: &Path) -> Option<u32> {
-    let link = pin.exists().then(|| PinnedLink::from_pin(pin).ok())??;
-    Some(FdLink::from(link).info().ok()?.program_id())
+    Pinned::at(pin).map(|pinned| pinned.program)
 }
 
 /// Numbers of the programs attached by tcx to an interface of the calling thread's namespace.

@@ -72,6 +72,16 @@ pub async fn find_obstacle(
     Ok(None)
 }
 
+/// The directions in which a site's filters are looked for. What an ingress qdisc runs on the way in it lists for both: a
+/// filter for the way out is then found twice.
+pub(super) fn directions(site: Site) -> Vec<TcAttachType> {
+    let mut directions: Vec<_> = site.directions().collect();
+    if site.is_own() && directions == [TcAttachType::Egress] {
+        directions.push(TcAttachType::Ingress);
+    }
+    directions
+}
+
 /// Whether a link has an ingress qdisc where a site has programs on the way out, too.
 pub(super) async fn has_ingress_qdisc(netlink: &Netlink, site: Site, index: u32) -> Result<bool> {
     let outwards = site.directions().any(|direction| direction == TcAttachType::Egress);
@@ -136,6 +146,12 @@ pub(super) fn is_own(instance: &Instance, site: Site, filter: &Filter) -> bool {
 
 pub(super) fn priority(site: Site) -> u16 {
     attach::priority(site.is_exclusive())
+}
+
+/// The interface's index, if a name is that of such a directory.
+#[must_use]
+pub fn qdisc_of(name: &str) -> Option<u32> {
+    name.strip_prefix(QDISC_MARK)?.parse().ok()
 }
 
 /// A qdisc carries no mark of its own, so that a directory beside the pins says that envnet made that of the link with this

@@ -109,33 +109,21 @@ impl Role {
         format!("{}-{}", names::without_dots(link), self.hook())
     }
 
+    /// Name of the pin of a link whose name is not known, which no link's name leads to.
+    pub(super) fn pin_without_name(&self, index: u32) -> String {
+        format!("%if{index}-{}", self.hook())
+    }
+
+    /// Whether a pin of this name can be the role's.
+    pub(super) fn is_pin(&self, name: &str) -> bool {
+        name.strip_suffix(self.hook()).is_some_and(|rest| rest.ends_with('-'))
+    }
+
     const fn hook(&self) -> &'static str {
         match self.direction {
             Some(TcAttachType::Egress) => "egress",
             Some(_) => "ingress",
             None => "xdp",
         }
-    }
-}
-
-/// What a pin in the directory of links was made for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PinnedFor {
-    /// A program on the link of that name.
-    Program(String),
-    /// The qdisc of the link with that index.
-    Qdisc(u32),
-}
-
-impl PinnedFor {
-    /// Reads a pin's name; none if it is not one of envnet's.
-    #[must_use]
-    pub fn of(pin: &str) -> Option<Self> {
-        if let Some(index) = pin.strip_prefix(QDISC_MARK) {
-            return index.parse().ok().map(Self::Qdisc);
-        }
-        let (link, hook) = pin.rsplit_once('-')?;
-        let is_hook = ROLES.iter().any(|role| role.hook() == hook);
-        is_hook.then(|| Self::Program(names::with_dots(link)))
     }
 }
