@@ -10,7 +10,6 @@ use crate::{
         bpffs,
         netlink::{self, Netlink},
         netns::{self, Netns, Place},
-        pins,
         programs::{self, Hook, Programs, Site},
         sysctl::Sysctls,
         tables::Tables,
@@ -62,7 +61,7 @@ impl<'a> Worker<'a> {
         match &change.action {
             Action::LoadPrograms { .. } => self.programs = Some(Programs::load(self.instance)?),
             Action::ForgetOtherPrograms => Programs::forget_others(self.instance)?,
-            Action::RemoveStalePins(stale) => pins::remove_stale(self.instance, stale)?,
+            Action::RemoveStalePins(stale) => programs::remove_stale_pins(self.instance, stale)?,
             Action::RemovePins => {
                 (self.programs, self.tables) = (None, None);
                 bpffs::remove(self.instance)?;

@@ -13,11 +13,7 @@ use aya::maps::MapInfo;
 use aya_obj::Object;
 use envnet_common::maps;
 
-use super::{
-    bpffs,
-    programs::{self, Pinned},
-    tables,
-};
+use super::{bpffs, tables};
 use crate::{EBPF_OBJECT, names::Instance};
 
 /// Where this build of envnet keeps an instance's pins.
@@ -66,59 +62,6 @@ pub fn other_builds(instance: &Instance) -> Result<Option<OtherBuilds>> {
         }
     }
     Ok(others)
-}
-
-/// A pin that holds what is of no use any more.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StalePin {
-    /// Its name among the pins of links.
-    pub name: String,
-    /// What it holds; none where a directory remembers something about an interface.
-    pub holds: Option<Pinned>,
-}
-
-/// The pins of links whose interfaces are none of those with these indices.
-pub fn stale(instance: &Instance, interfaces: &BTreeSet<u32>) -> Result<Vec<StalePin>> {
-    let directory = bpffs::directory(instance).join("links");
-    let unreadable = || format!("cannot read {}", directory.display());
-    let entries = match fs::read_dir(&directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.with_context(unreadable)?,
-    };
-    let mut stale = Vec::new();
-    for entry in entries {
-        let path = entry.with_context(unreadable)?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let holds = Pinned::at(&path);
-        let interface = match holds {
-            Some(pinned) => Some(pinned.interface),
-            None if path.is_dir() => programs::qdisc_of(&name),
-            None => None,
-        };
-        if interface.is_some_and(|interface| !interfaces.contains(&interface)) {
-            stale.push(StalePin { name, holds });
-        }
-    }
-    Ok(stale)
-}
-
-/// Removes stale pins, unless they have come to hold something else meanwhile.
-pub fn remove_stale(instance: &Instance, stale: &[StalePin]) -> Result<()> {
-    for StalePin { name, holds } in stale {
-        let pin = bpffs::directory(instance).join("links").join(name);
-        let removed = match holds {
-            Some(_) if Pinned::at(&pin) != *holds => continue,
-            Some(_) => fs::remove_file(&pin),
-            None => fs::remove_dir(&pin),
-        };
-        match removed {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot remove {}", pin.display()));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// What the kernel is to know of a map.

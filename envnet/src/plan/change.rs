@@ -12,7 +12,10 @@ use crate::{
     config::Environments,
     desired::{Link, LinkKind, Port, Route, Sysctl},
     inventory::KnownPort,
-    kernel::{netns::Place, pins::StalePin, programs::Site},
+    kernel::{
+        netns::Place,
+        programs::{Site, StalePin},
+    },
 };
 
 /// A change, for an environment or for all of them.

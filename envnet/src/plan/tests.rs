@@ -19,8 +19,8 @@ use crate::{
     kernel::{
         netlink::{Kind, Link as KernelLink, Route as KernelRoute},
         netns::Place,
-        pins::{OtherBuilds, StalePin},
-        programs::{Attached, Site},
+        pins::OtherBuilds,
+        programs::{Attached, Site, StalePin},
     },
     names,
     observe::{Fast, Router},

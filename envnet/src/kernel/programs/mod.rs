@@ -32,8 +32,8 @@ use envnet_common::{
 use self::site::{ROLES, Role};
 pub use self::{
     duplicates::remove_duplicates,
-    pinned::Pinned,
-    shared::{Obstacle, find_obstacle, qdisc_of, remove_filters, remove_ingress_qdisc},
+    pinned::{Pinned, StalePin, remove_stale_pins, stale_pins},
+    shared::{Obstacle, find_obstacle, remove_filters, remove_ingress_qdisc},
     site::Site,
 };
 use super::{

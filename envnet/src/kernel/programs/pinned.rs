@@ -1,6 +1,7 @@
 //! What a pinned link holds, by the kernel's own word: interfaces change their names, and pins do not.
 
 use std::{
+    collections::BTreeSet,
     ffi::CString,
     fs, io,
     os::{
@@ -12,7 +13,8 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::site::Role;
+use super::{bpffs, shared, site::Role};
+use crate::names::Instance;
 
 /// A pinned tcx or XDP link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +123,59 @@ pub(super) fn adopt(role: &Role, interface: u32, pin: &Path) -> Result<()> {
             .is_some_and(|name| role.is_pin(&name.to_string_lossy()));
         if is_of_role && Pinned::at(&other).is_some_and(|pinned| pinned.interface == interface) {
             return moved(&other, pin);
+        }
+    }
+    Ok(())
+}
+
+/// A pin that holds what is of no use any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StalePin {
+    /// Its name among the pins of links.
+    pub name: String,
+    /// What it holds; none where a directory remembers something about an interface.
+    pub holds: Option<Pinned>,
+}
+
+/// The pins of links whose interfaces are none of those with these indices.
+pub fn stale_pins(instance: &Instance, interfaces: &BTreeSet<u32>) -> Result<Vec<StalePin>> {
+    let directory = bpffs::directory(instance).join("links");
+    let unreadable = || format!("cannot read {}", directory.display());
+    let entries = match fs::read_dir(&directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(unreadable)?,
+    };
+    let mut stale = Vec::new();
+    for entry in entries {
+        let path = entry.with_context(unreadable)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let holds = Pinned::at(&path);
+        let interface = match holds {
+            Some(pinned) => Some(pinned.interface),
+            None if path.is_dir() => shared::qdisc_of(&name),
+            None => None,
+        };
+        if interface.is_some_and(|interface| !interfaces.contains(&interface)) {
+            stale.push(StalePin { name, holds });
+        }
+    }
+    Ok(stale)
+}
+
+/// Removes stale pins, unless they have come to hold something else meanwhile.
+pub fn remove_stale_pins(instance: &Instance, stale: &[StalePin]) -> Result<()> {
+    for StalePin { name, holds } in stale {
+        let pin = bpffs::directory(instance).join("links").join(name);
+        let removed = match holds {
+            Some(_) if Pinned::at(&pin) != *holds => continue,
+            Some(_) => fs::remove_file(&pin),
+            None => fs::remove_dir(&pin),
+        };
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", pin.display()));
+            }
+            _ => {}
         }
     }
     Ok(())

@@ -149,8 +149,7 @@ pub(super) fn priority(site: Site) -> u16 {
 }
 
 /// The interface's index, if a name is that of such a directory.
-#[must_use]
-pub fn qdisc_of(name: &str) -> Option<u32> {
+pub(super) fn qdisc_of(name: &str) -> Option<u32> {
     name.strip_prefix(QDISC_MARK)?.parse().ok()
 }
 
