@@ -213,9 +213,7 @@ impl<'a> Worker<'a> {
         };
         let (host, instance) = (self.host, self.instance);
         if let Some(index) = index {
-            if !site.is_own() {
-                programs::adopt_pins(instance, site, (name, index))?;
-            }
+            programs::adopt_pins(instance, site, (name, index))?;
             programs::remove_duplicates(host, self.host_netlink()?, instance, site, (name, index)).await?;
         }
         programs::unpin_links(instance, site, name)?;

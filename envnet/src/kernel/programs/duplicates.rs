@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    fs,
     os::fd::{AsFd as _, AsRawFd as _},
     sync::OnceLock,
     thread,
@@ -17,7 +17,9 @@ use aya::{
 };
 
 use super::{
-    bpffs, pinned_program, shared,
+    bpffs,
+    pinned::bpf,
+    pinned_program, shared,
     site::{ROLES, Site},
     tcx_programs,
 };
@@ -142,7 +144,7 @@ fn detach_tcx(interface: u32, direction: TcAttachType, program: u32) -> Result<(
         return Ok(());
     };
     let descriptor = info.fd()?;
-    let attributes = Detach {
+    let mut attributes = Detach {
         interface,
         program: descriptor.as_fd().as_raw_fd().cast_unsigned(),
         hook: if direction == TcAttachType::Egress {
@@ -152,17 +154,6 @@ fn detach_tcx(interface: u32, direction: TcAttachType, program: u32) -> Result<(
         },
         ..Detach::default()
     };
-    // SAFETY: the attributes and the descriptor in them outlive the call, which only reads, as much as is said.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            BPF_PROG_DETACH,
-            &raw const attributes,
-            size_of::<Detach>(),
-        )
-    };
-    if done < 0 {
-        return Err(io::Error::last_os_error()).context("BPF_PROG_DETACH");
-    }
+    bpf(BPF_PROG_DETACH, &mut attributes).context("BPF_PROG_DETACH")?;
     Ok(())
 }

@@ -307,12 +307,9 @@ impl Programs {
         if hook == Hook::Clsact && !site.is_own() && site.directions().next().is_some() {
             shared::prepare_qdisc(netlink, &self.directory, site, index).await?;
         }
+        adopt_pins(&self.instance, site, (link, index))?;
         for role in site.roles() {
             let pin = self.link_pin(role, link);
-            // What is not envnet's own may have been renamed.
-            if !site.is_own() {
-                pinned::adopt(role, index, &pin)?;
-            }
             let attached = if let Some(direction) = role.direction {
                 let own = &mut self.classifiers.get_mut(role.program).context("not loaded")?.program;
                 match hook {
@@ -356,8 +353,12 @@ impl Programs {
     }
 }
 
-/// Lets the pins of a site's programs on one link be called after the name that it has now.
+/// Lets the pins of a site's programs on one link be called after the name that it has now: what is not envnet's own may have
+/// been renamed.
 pub fn adopt_pins(instance: &Instance, site: Site, (link, index): (&str, u32)) -> Result<()> {
+    if site.is_own() {
+        return Ok(());
+    }
     let directory = bpffs::directory(instance).join("links");
     let mut roles = site.roles();
     roles.try_for_each(|role| pinned::adopt(role, index, &directory.join(role.pin(link))))

@@ -89,7 +89,7 @@ impl Pinned {
 }
 
 /// Calls `bpf(2)` with the part of its attributes that a command uses.
-fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_long> {
+pub(super) fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_long> {
     // SAFETY: the attributes, and what they point to, outlive the call, which uses no more of them than it is told.
     let answer = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<T>()) };
     if answer < 0 {
