@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use crate::{
     linker::find_linker,
     toolchain::{Toolchain, VARIABLE},
-    workspace,
+    tools, workspace,
 };
 
 /// The target: eBPF in the byte order of every machine envnet is built for.
@@ -49,7 +49,9 @@ pub fn build_for_embedding() -> Result<()> {
         .iter()
         .find(|package| package.name.strip_suffix("-ebpf") == Some(&embedder))
         .with_context(|| format!("no programs for {embedder}"))?;
-    println!("cargo::rerun-if-env-changed={VARIABLE}");
+    for variable in [VARIABLE, tools::VARIABLE] {
+        println!("cargo::rerun-if-env-changed={variable}");
+    }
     // What the object is made of: its crates, the locked dependencies, and the workspace's profiles and lints.
     let crates = package
         .folders
@@ -98,10 +100,19 @@ pub struct Compiler {
 }
 
 impl Compiler {
-    /// Finds what is needed to build for the BPF target; the error names the command that installs it.
+    /// Finds what is needed to build for the BPF target; the error names the command that fetches it.
     pub fn find(target_dir: &Path) -> Result<Self> {
+        Self::with(Toolchain::choose, target_dir)
+    }
+
+    /// Finds what is needed to lint for the BPF target.
+    pub fn find_with_clippy(target_dir: &Path) -> Result<Self> {
+        Self::with(Toolchain::choose_with_clippy, target_dir)
+    }
+
+    fn with(choose: impl Fn() -> Result<Toolchain>, target_dir: &Path) -> Result<Self> {
         let find = || {
-            let toolchain = Toolchain::choose()?;
+            let toolchain = choose()?;
             let linker = find_linker()?;
             // Apart from the outer build's folders, whose lock the outer cargo holds.
             let target_dir = target_dir.join("ebpf").join(toolchain.kind.name());
@@ -111,7 +122,7 @@ impl Compiler {
                 target_dir,
             })
         };
-        find().context("the eBPF programs cannot be built here; `cargo xtask setup` installs what is missing")
+        find().context("the eBPF programs cannot be built here; `cargo xtask setup` fetches what is missing")
     }
 
     /// Builds the object of a package and returns its path.

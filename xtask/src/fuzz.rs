@@ -2,12 +2,12 @@
 
 use std::{fs, os::unix::process::CommandExt, process::Command};
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Error, Result, ensure};
 use clap::Args;
 
 use xtask::process::{Privilege, cargo, check, find, output};
 
-use crate::{apt, build, setup, target_dir};
+use crate::{build, setup, target_dir};
 
 /// What libFuzzer needs to see where a run has been: counters at every edge, and the operands of comparisons. These are
 /// LLVM's own options, so any toolchain has them.
@@ -52,7 +52,7 @@ pub(crate) fn fuzz(options: &Options) -> Result<()> {
 fn with_the_kernel(options: &Options) -> Result<Command> {
     let privilege = Privilege::find("the fuzzer (eBPF)")?;
     if options.differential {
-        setup::network()?;
+        setup::network_tests()?;
     }
     let mut command = privilege.command(build::release(&["envnet-fuzz"])?.join("envnet-fuzz"));
     command.arg("--seconds").arg(options.seconds.to_string());
@@ -66,9 +66,10 @@ fn with_the_kernel(options: &Options) -> Result<Command> {
 }
 
 fn guided_by_coverage(options: &Options) -> Result<Command> {
-    if find("c++").is_none() {
-        apt::install(&["g++"], "libFuzzer")?;
-    }
+    ensure!(
+        find("c++").is_some(),
+        "libFuzzer is C++ and there is no c++ in PATH; install a C++ compiler (in most distributions g++ or gcc-c++)"
+    );
     let machine = output(Command::new("rustc").arg("-vV"))?;
     let machine = machine
         .lines()

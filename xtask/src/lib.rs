@@ -4,6 +4,7 @@ pub mod ebpf;
 pub mod linker;
 pub mod process;
 pub mod toolchain;
+pub mod tools;
 
 use std::{
     env,

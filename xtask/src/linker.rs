@@ -1,47 +1,69 @@
 //! The linker for the BPF target and the LLVM library it works with.
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 
-use crate::process::{find, output};
+use crate::{
+    process::{find, output},
+    tools::{self, Preference},
+};
 
-/// The linker's version that is known to work; `cargo xtask setup` installs it.
+/// The linker's version that is known to work, and that set-up builds where there is none.
 pub const VERSION: &str = "0.10.3";
 /// Versions that begin so work.
 const SERIES: &str = "0.10.";
 /// bpf-linker 0.10 is written against this LLVM; it reads the bitcode of this version and of older ones.
 pub const LLVM_MAJOR: u32 = 22;
 
-/// Finds bpf-linker in PATH or where `cargo install` puts it, and checks that it is one that works here.
+/// Finds a bpf-linker that works here: the system's, in PATH or where `cargo install` puts it, or the private copy.
 pub fn find_linker() -> Result<PathBuf> {
-    let linker = find("bpf-linker").context("there is no bpf-linker in PATH or cargo's bin folder")?;
-    let version = output(Command::new(&linker).arg("--version"))?;
+    let private = tools::cargo_root().join("bin/bpf-linker");
+    let system = match Preference::get()? {
+        Preference::System => find("bpf-linker"),
+        Preference::Private => None,
+    };
+    let found = [system, Some(private)]
+        .into_iter()
+        .flatten()
+        .filter(|linker| linker.is_file());
+    let mut reason = anyhow!("there is no bpf-linker");
+    for linker in found {
+        match check_version(&linker) {
+            Ok(()) => return Ok(linker),
+            Err(error) => reason = error,
+        }
+    }
+    Err(reason)
+}
+
+fn check_version(linker: &Path) -> Result<()> {
+    let version = output(Command::new(linker).arg("--version"))?;
     let version = version.split_whitespace().last().unwrap_or_default();
     ensure!(
         version.starts_with(SERIES),
         "{} is version {version}; {SERIES}x is needed, for LLVM {LLVM_MAJOR}",
         linker.display()
     );
-    Ok(linker)
+    Ok(())
 }
 
 /// Finds libLLVM beside the compiler or where distributions put it.
 ///
 /// bpf-linker opens the first file called libLLVM* in its search path, whatever its version, so it is given one by name.
-pub(crate) fn find_llvm(beside_compiler: &Path) -> Option<PathBuf> {
-    let folders = [
-        beside_compiler.to_owned(),
-        format!("/usr/lib/{}-linux-gnu", env::consts::ARCH).into(),
+pub(crate) fn find_llvm(beside_compiler: &[PathBuf]) -> Option<PathBuf> {
+    let system = [
+        format!("/usr/lib/{}", tools::triplet()).into(),
         format!("/usr/lib/llvm-{LLVM_MAJOR}/lib").into(),
         "/usr/lib64".into(),
     ];
-    folders
+    beside_compiler
         .iter()
+        .chain(&system)
         .filter_map(|folder| fs::read_dir(folder).ok())
         .flatten()
         .flatten()

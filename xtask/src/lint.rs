@@ -2,12 +2,12 @@
 //!
 //! Advisories are not among them: their database is not in a package registry, and a lint must not depend on the day.
 
-use std::{path::PathBuf, process::Command};
+use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use xtask::{
     ebpf::{Compiler, PACKAGES},
-    process::{cargo, check, find},
+    process::{cargo, check},
     workspace,
 };
 
@@ -51,7 +51,7 @@ fn clippy() -> Result<()> {
 }
 
 fn clippy_ebpf() -> Result<()> {
-    let compiler = Compiler::find(&target_dir()?)?;
+    let compiler = Compiler::find_with_clippy(&target_dir()?)?;
     PACKAGES.iter().try_for_each(|package| {
         let arguments = words("--locked --no-deps -- --deny warnings");
         check(compiler.clippy(package)?.args(arguments))
@@ -67,7 +67,7 @@ fn documentation() -> Result<()> {
 }
 
 fn dependencies() -> Result<()> {
-    let deny = find("cargo-deny").unwrap_or_else(|| PathBuf::from("cargo-deny"));
+    let deny = setup::cargo_deny()?.context("there is no cargo-deny")?;
     let arguments = "--locked check --hide-inclusion-graph licenses bans sources";
     check(Command::new(deny).args(words(arguments)).current_dir(workspace()))
 }

@@ -1,12 +1,10 @@
 //! `cargo xtask`: one verb per file, for people and for continuous integration alike.
 
-mod apt;
-mod assets;
 mod bench;
 mod build;
 mod compliance;
 mod fuzz;
-mod kernel;
+mod kernels;
 mod libtest;
 mod lint;
 mod run;
@@ -21,12 +19,12 @@ use clap::Parser;
 
 /// Sets up, builds, runs, tests, measures and lints envnet.
 ///
-/// Every verb first installs what it needs and is not there yet, as `setup` does for all of them.
+/// Every verb first makes private copies, in .tools, of what it needs and the system lacks. The system is not changed.
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo xtask")]
 enum Verb {
-    /// Install what building, running, testing and linting need.
-    Setup,
+    /// Fetch what building, running, testing and linting need, as private copies; show it; or install it.
+    Setup(setup::Options),
     /// Build the release binary, with the eBPF programs inside.
     Build,
     /// Bring up the demonstration laboratory: cloned machines behind envnet.
@@ -45,7 +43,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     let result = match Verb::parse() {
-        Verb::Setup => setup::everything(),
+        Verb::Setup(options) => setup::setup(&options),
         Verb::Build => build::build(),
         Verb::Run(options) => run::run(&options),
         Verb::Test(options) => test::test(&options),

@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -11,13 +11,13 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::workspace;
+use crate::{tools, workspace};
 
-/// The cargo that runs this program, in the workspace.
+/// The cargo that runs this program, in the workspace, where private copies of tools are found.
 #[must_use]
 pub fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(workspace());
+    cargo.current_dir(workspace()).envs(tools::environment());
     cargo
 }
 
@@ -58,14 +58,16 @@ pub fn describe(command: &Command) -> String {
     words.join(" ")
 }
 
-/// Finds a program in PATH, or where PATH need not lead: to cargo's bin folder where cargo is a distribution's, and to
-/// the system's programs for an ordinary user.
+/// Finds the system's copy of a program: in PATH, or where PATH need not lead. That is cargo's bin folder where cargo is a
+/// distribution's, and the folders of system programs for an ordinary user.
 #[must_use]
 pub fn find(name: &str) -> Option<PathBuf> {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
     let path = env::var_os("PATH").unwrap_or_default();
+    let private = tools::links();
     let folders = env::split_paths(&path)
+        .filter(|folder| *folder != private)
         .chain(home.map(|home| home.join("bin")))
         .chain(["/usr/sbin".into(), "/sbin".into()]);
     folders
@@ -95,15 +97,34 @@ impl Privilege {
         Ok(Self::Sudo)
     }
 
-    /// A command that runs `program` as root with this environment.
+    /// A command that runs `program` as root with this environment, where private copies of tools are found.
     #[must_use]
     pub fn command(self, program: impl AsRef<OsStr>) -> Command {
+        let mut words = self.prefix();
+        words.push(program.as_ref().to_owned());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).envs(tools::environment());
+        command
+    }
+
+    /// The words before a command that is to run as root with this environment.
+    #[must_use]
+    pub fn prefix(self) -> Vec<OsString> {
         match self {
-            Self::Root => Command::new(program),
+            Self::Root => Vec::new(),
             Self::Sudo => {
-                let mut sudo = Command::new("sudo");
-                sudo.arg("-E").arg(program);
-                sudo
+                // sudo resets PATH, whatever -E says.
+                let variables = tools::environment().into_iter().map(|(variable, value)| {
+                    let mut word = OsString::from(variable);
+                    word.push("=");
+                    word.push(value);
+                    word
+                });
+                ["sudo", "-E", "env"]
+                    .into_iter()
+                    .map(OsString::from)
+                    .chain(variables)
+                    .collect()
             }
         }
     }

@@ -26,7 +26,7 @@ pub(crate) struct Options {
 /// The verb `soak`; returns only when the laboratory cannot be started.
 pub(crate) fn soak(options: &Options) -> Result<()> {
     let privilege = Privilege::find("the laboratory (network namespaces and eBPF)")?;
-    setup::network()?;
+    setup::network_tests()?;
     let laboratory = build::release(&["envnet", "envnet-lab"])?.join("envnet-lab");
     let mut command = privilege.command(&laboratory);
     command.args(["soak", "--minutes", &options.minutes.to_string()]);

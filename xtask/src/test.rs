@@ -1,7 +1,9 @@
 //! The verb `test`: layers from pure functions to cloned machines, each run whatever became of the one before.
 
 use std::{
+    ffi::OsString,
     io::{BufRead, BufReader},
+    path::PathBuf,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -11,7 +13,7 @@ use clap::{Args, ValueEnum};
 
 use xtask::process::{Privilege, cargo, check, describe};
 
-use crate::{kernel::Kernel, libtest::Tally, setup, target_dir};
+use crate::{kernels::Kernel, libtest::Tally, setup, target_dir};
 
 /// Options of the verb `test`.
 #[derive(Debug, Args)]
@@ -85,32 +87,14 @@ pub(crate) fn test(options: &Options) -> Result<()> {
         "\n{:<19}{:>8}{:>8}{:>9}{:>10}",
         "layer", "passed", "failed", "ignored", "seconds"
     );
-    for Outcome {
-        name,
-        tally,
-        elapsed,
-        error,
-    } in &outcomes
-    {
-        let Tally {
-            passed,
-            failed,
-            ignored,
-            ..
-        } = tally;
-        println!(
-            "{name:<19}{passed:>8}{failed:>8}{ignored:>9}{:>10.1}",
-            elapsed.as_secs_f64()
-        );
-        if let Some(error) = error {
-            println!("  {error}");
-        }
+    for outcome in &outcomes {
+        outcome.print();
     }
     let total: Tally = outcomes.iter().map(|outcome| outcome.tally).sum();
-    // A layer that broke off has failed, even if none of its tests could say so.
+    // A layer that broke off or did not run has failed, even if none of its tests could say so.
     let silent = outcomes
         .iter()
-        .filter(|outcome| outcome.error.is_some() && outcome.tally.failed == 0)
+        .filter(|outcome| outcome.end != End::Passed && outcome.tally.failed == 0)
         .count();
     println!(
         "\n{} passed, {} failed, {} skipped",
@@ -118,15 +102,25 @@ pub(crate) fn test(options: &Options) -> Result<()> {
         total.failed as usize + silent,
         total.ignored
     );
-    let broken: Vec<_> = outcomes
-        .iter()
-        .filter(|outcome| outcome.error.is_some())
-        .map(|outcome| outcome.name.as_str())
-        .collect();
-    if broken.is_empty() {
+    let names = |is: fn(&End) -> bool| {
+        let names = outcomes
+            .iter()
+            .filter(|outcome| is(&outcome.end))
+            .map(|outcome| outcome.name.as_str());
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let failed = names(|end| matches!(end, End::Failed(_)));
+    let not_run = names(|end| matches!(end, End::NotRun(_)));
+    let words = [
+        ("these layers failed: ", failed),
+        ("these layers did not run: ", not_run),
+    ];
+    let words = words.iter().filter(|(_, names)| !names.is_empty());
+    let words: Vec<_> = words.map(|(word, names)| format!("{word}{names}")).collect();
+    if words.is_empty() {
         Ok(())
     } else {
-        bail!("these layers failed: {}", broken.join(", "))
+        bail!("{}", words.join("; "))
     }
 }
 
@@ -135,7 +129,15 @@ struct Outcome {
     name: String,
     tally: Tally,
     elapsed: Duration,
-    error: Option<String>,
+    end: End,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum End {
+    Passed,
+    Failed(String),
+    /// Something that it needs cannot be had.
+    NotRun(String),
 }
 
 impl Outcome {
@@ -147,12 +149,38 @@ impl Outcome {
         );
         println!("\n=== {name} ===");
         let mut tally = Tally::default();
-        let error = layer.run(kernel, &mut tally).err().map(|error| format!("{error:#}"));
+        let end = match layer.set_up(kernel) {
+            Err(reason) => {
+                println!("does not run: {reason:#}");
+                End::NotRun(format!("{reason:#}"))
+            }
+            Ok(means) => match layer.run(&means, &mut tally) {
+                Err(error) => End::Failed(format!("{error:#}")),
+                Ok(()) => End::Passed,
+            },
+        };
         Self {
             name,
             tally,
             elapsed: start.elapsed(),
-            error,
+            end,
+        }
+    }
+
+    fn print(&self) {
+        let Tally {
+            passed,
+            failed,
+            ignored,
+            ..
+        } = self.tally;
+        let (name, seconds) = (&self.name, self.elapsed.as_secs_f64());
+        match &self.end {
+            End::NotRun(reason) => println!("{name:<19}did not run: {reason}"),
+            End::Passed => println!("{name:<19}{passed:>8}{failed:>8}{ignored:>9}{seconds:>10.1}"),
+            End::Failed(error) => {
+                println!("{name:<19}{passed:>8}{failed:>8}{ignored:>9}{seconds:>10.1}\n  {error}");
+            }
         }
     }
 }
@@ -180,10 +208,13 @@ impl Layer {
     }
 
     /// Runs the layer, adding its results to `tally`; an error unless all of it ran and passed.
-    fn run(self, kernel: Option<Kernel>, tally: &mut Tally) -> Result<()> {
-        self.set_up()?;
+    fn run(self, means: &Means, tally: &mut Tally) -> Result<()> {
+        if self != Self::Units {
+            // The tests use the command as people do.
+            check(cargo().args(["build", "--package", "envnet"]))?;
+        }
         let mut failures = Vec::new();
-        for mut command in self.commands(kernel)? {
+        for mut command in self.commands(means)? {
             if !stream(&mut command, tally)? {
                 failures.push(describe(&command));
             }
@@ -205,25 +236,38 @@ impl Layer {
         }
     }
 
-    fn set_up(self) -> Result<()> {
+    /// Finds or fetches what the layer needs; an error says why it cannot run.
+    fn set_up(self, kernel: Option<Kernel>) -> Result<Means> {
+        let mut means = Means::default();
         setup::compiler()?;
-        if self != Self::Units {
-            setup::network()?;
-            // The tests use the command as people do.
-            check(cargo().args(["build", "--package", "envnet"]))?;
+        if self == Self::Units {
+            return Ok(means);
+        }
+        setup::network_tests()?;
+        if self == Self::Lifecycle {
+            setup::service()?;
         }
         if self == Self::Clones {
-            setup::guests()?;
+            means.machines = Some(setup::machines()?);
         }
-        Ok(())
+        if let Some(kernel) = kernel {
+            setup::qemu()?;
+            means.kernel = Some(kernel.prepare()?);
+        } else {
+            // Only the tests themselves run as root, so that cargo leaves no files of root's in the target directory.
+            means.root = Privilege::find("this layer (network namespaces and eBPF)")?.prefix();
+        }
+        Ok(means)
     }
 
-    fn commands(self, kernel: Option<Kernel>) -> Result<Vec<Command>> {
+    fn commands(self, means: &Means) -> Result<Vec<Command>> {
         let mut test = cargo();
         let target = target_dir()?;
         test.args(["test", "--no-fail-fast"])
-            .env("ENVNET_BIN", target.join("debug/envnet"))
-            .env("ENVNET_LAB_ASSETS", target.join("lab-assets"));
+            .env("ENVNET_BIN", target.join("debug/envnet"));
+        if let Some(folder) = &means.machines {
+            test.env("ENVNET_LAB_ASSETS", folder);
+        }
         if self == Self::Units {
             let mut examples = cargo();
             examples.args(["test", "--no-fail-fast", "--doc"]).args(UNITS);
@@ -234,16 +278,16 @@ impl Layer {
             test.args(["--lib", "--bins", "--package", "envnet-bench"]).args(UNITS);
             return Ok(vec![test, properties, examples]);
         }
-        if let Some(kernel) = kernel {
-            setup::qemu()?;
+        let mut runner = means.root.clone();
+        if let Some(folder) = &means.kernel {
             // Cargo hands the test programs to the laboratory, which runs them in a guest.
-            let (laboratory, folder) = (target.join("debug/envnet-lab"), kernel.prepare()?);
-            let runner = format!("['{}', 'kernel', '{}']", laboratory.display(), folder.display());
-            test.args(["--config", &format!("target.'cfg(unix)'.runner = {runner}")])
-                .env("ENVNET_LAB_PATIENCE", "5");
-        } else if Privilege::find("this layer (network namespaces and eBPF)")? == Privilege::Sudo {
-            // Only the tests themselves run as root, so that cargo leaves no files of root's in the target directory.
-            test.args(["--config", "target.'cfg(unix)'.runner = 'sudo -E'"]);
+            runner = vec![target.join("debug/envnet-lab").into(), "kernel".into(), folder.into()];
+            test.env("ENVNET_LAB_PATIENCE", "5");
+        }
+        if !runner.is_empty() {
+            let runner =
+                toml_words(&runner).context("a path has a quote or is not UTF-8: cargo takes no such runner")?;
+            test.args(["--config", &format!("target.'cfg(unix)'.runner = {runner}")]);
         }
         // Two laboratories at once keep two processors busy without missing deadlines; machines are heavier.
         let threads = if self == Self::Clones { "1" } else { "2" };
@@ -252,6 +296,30 @@ impl Layer {
         test.args(["--", "--test-threads", threads]);
         Ok(vec![test])
     }
+}
+
+/// What a layer's set-up has found.
+#[derive(Debug, Default)]
+struct Means {
+    /// The words before a command that is to run as root.
+    root: Vec<OsString>,
+    /// The folder of the kernel to run the layer under, in QEMU.
+    kernel: Option<PathBuf>,
+    /// The folder with what virtual machines boot.
+    machines: Option<PathBuf>,
+}
+
+/// Words as a TOML array of literal strings; nothing if one cannot be written so.
+fn toml_words(words: &[OsString]) -> Option<String> {
+    let words: Option<Vec<_>> = words
+        .iter()
+        .map(|word| {
+            word.to_str()
+                .filter(|word| !word.contains('\''))
+                .map(|word| format!("'{word}'"))
+        })
+        .collect();
+    words.map(|words| format!("[{}]", words.join(", ")))
 }
 
 /// Runs a test command, passing its output on as it comes; returns whether it succeeded.

@@ -1,7 +1,8 @@
 //! The compiler that builds the programs in the kernel.
 //!
 //! `core` for the BPF target is built from source, so the compiler must be one that allows unstable options and has its
-//! source beside it: rustup's nightly with rust-src, or a distribution's rustc and source of one version.
+//! source beside it: rustup's nightly with rust-src, or a distribution's rustc and source of one version, installed or in a
+//! private copy.
 
 use std::{
     env,
@@ -14,10 +15,14 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::{
     linker::{LLVM_MAJOR, VERSION, find_llvm},
     process::{find, output},
+    tools::{self, Preference},
 };
 
 /// Forces one [`Kind`] of toolchain when set, by its name.
 pub const VARIABLE: &str = "ENVNET_EBPF_TOOLCHAIN";
+/// The set of private copies that a [`Kind::Private`] toolchain is in.
+pub const PRIVATE_SET: &str = "compiler";
+
 /// Where a toolchain comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -25,6 +30,8 @@ pub enum Kind {
     Nightly,
     /// The distribution's packages, under /usr/bin.
     System,
+    /// The same packages, unpacked into the folder of private copies.
+    Private,
 }
 
 impl Kind {
@@ -34,16 +41,18 @@ impl Kind {
         match self {
             Self::Nightly => "nightly",
             Self::System => "system",
+            Self::Private => "private",
         }
     }
 
     /// The kinds to try, in order, given the value of [`VARIABLE`].
-    pub fn candidates(forced: Option<&str>) -> Result<&'static [Self]> {
-        match forced {
-            None | Some("") => Ok(&[Self::Nightly, Self::System]),
-            Some("nightly") => Ok(&[Self::Nightly]),
-            Some("system") => Ok(&[Self::System]),
-            Some(other) => bail!("{VARIABLE} is `{other}`; it can be `nightly` or `system`"),
+    pub fn candidates(forced: Option<&str>, preference: Preference) -> Result<&'static [Self]> {
+        match (forced, preference) {
+            (None | Some(""), Preference::System) => Ok(&[Self::Nightly, Self::System, Self::Private]),
+            (None | Some(""), Preference::Private) | (Some("private"), _) => Ok(&[Self::Private]),
+            (Some("nightly"), _) => Ok(&[Self::Nightly]),
+            (Some("system"), _) => Ok(&[Self::System]),
+            (Some(other), _) => bail!("{VARIABLE} is `{other}`; it can be `nightly`, `system` or `private`"),
         }
     }
 }
@@ -64,10 +73,23 @@ pub struct Toolchain {
 impl Toolchain {
     /// The first usable toolchain; the error says what each of them lacks.
     pub fn choose() -> Result<Self> {
+        Self::choose_if(|_| Ok(()))
+    }
+
+    /// The first usable toolchain that has clippy, too.
+    pub fn choose_with_clippy() -> Result<Self> {
+        Self::choose_if(|toolchain| {
+            let clippy = toolchain.clippy();
+            ensure!(clippy.exists(), "there is no {}", clippy.display());
+            Ok(())
+        })
+    }
+
+    fn choose_if(fits: impl Fn(&Self) -> Result<()>) -> Result<Self> {
         let forced = env::var(VARIABLE).ok();
         let mut reasons = Vec::new();
-        for &kind in Kind::candidates(forced.as_deref())? {
-            match Self::find(kind) {
+        for &kind in Kind::candidates(forced.as_deref(), Preference::get()?)? {
+            match Self::find(kind).and_then(|toolchain| fits(&toolchain).map(|()| toolchain)) {
                 Ok(toolchain) => return Ok(toolchain),
                 Err(error) => reasons.push(format!("{}: {error:#}", kind.name())),
             }
@@ -82,6 +104,10 @@ impl Toolchain {
         let (cargo, rustc) = match kind {
             Kind::Nightly => (rustup_which("cargo")?, rustup_which("rustc")?),
             Kind::System => ("/usr/bin/cargo".into(), "/usr/bin/rustc".into()),
+            Kind::Private => {
+                let programs = tools::folder().join(PRIVATE_SET).join("usr/bin");
+                (programs.join("cargo"), programs.join("rustc"))
+            }
         };
         for program in [&cargo, &rustc] {
             ensure!(program.exists(), "there is no {}", program.display());
@@ -108,7 +134,8 @@ impl Toolchain {
             "the standard library's source is not there ({})",
             source.display()
         );
-        let llvm = find_llvm(&sysroot.join("lib")).with_context(|| format!("there is no libLLVM {LLVM_MAJOR}"))?;
+        let llvm = find_llvm(&[sysroot.join("lib"), sysroot.join("lib").join(tools::triplet())])
+            .with_context(|| format!("there is no libLLVM {LLVM_MAJOR}"))?;
         Ok(Self {
             kind,
             cargo,
@@ -133,7 +160,7 @@ impl Toolchain {
             }
         }
         command.env("RUSTC", &self.rustc).env("CARGO", &self.cargo);
-        if self.kind == Kind::System {
+        if self.kind != Kind::Nightly {
             // A release compiler refuses -Zbuild-std otherwise.
             command.env("RUSTC_BOOTSTRAP", "1");
         }
@@ -208,10 +235,21 @@ mod tests {
 
     #[test]
     fn variable_forces_one_kind() {
-        assert_eq!(Kind::candidates(None).expect("no force"), [Kind::Nightly, Kind::System]);
-        assert_eq!(Kind::candidates(Some("system")).expect("known"), [Kind::System]);
-        let error = Kind::candidates(Some("stable")).expect_err("unknown").to_string();
+        let candidates = |forced| Kind::candidates(forced, Preference::System);
+        assert_eq!(
+            candidates(None).expect("no force"),
+            [Kind::Nightly, Kind::System, Kind::Private]
+        );
+        assert_eq!(candidates(Some("system")).expect("known"), [Kind::System]);
+        let error = candidates(Some("stable")).expect_err("unknown").to_string();
         assert!(error.contains("ENVNET_EBPF_TOOLCHAIN is `stable`"), "{error}");
+    }
+
+    #[test]
+    fn private_copies_can_be_all_that_is_tried() {
+        let candidates = |forced| Kind::candidates(forced, Preference::Private).expect("known");
+        assert_eq!(candidates(None), [Kind::Private]);
+        assert_eq!(candidates(Some("nightly")), [Kind::Nightly], "the narrower word wins");
     }
 
     #[test]

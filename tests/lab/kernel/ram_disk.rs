@@ -18,11 +18,13 @@ use crate::{process::output, qemu::cpio::Archive};
 /// Programs that the tests run.
 const TOOLS: [&str; 4] = ["ip", "tc", "iptables", "ethtool"];
 /// Folders where such programs are, also for users whose PATH lacks them.
-const TOOL_FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
-/// Where iptables finds its extensions, which ldd does not know of.
+const TOOL_FOLDERS: [&str; 2] = ["/usr/sbin", "/sbin"];
+/// Where iptables finds its extensions, unless [`XTABLES_VARIABLE`] says so. The loader does not know of them.
 const XTABLES: [&str; 2] = ["/usr/lib/x86_64-linux-gnu/xtables", "/usr/lib64/xtables"];
-/// Variables that the tests and the standard library look at.
-const VARIABLES: [&str; 2] = ["ENVNET_", "RUST_"];
+/// Names the folder of iptables' extensions to iptables.
+const XTABLES_VARIABLE: &str = "XTABLES_LIBDIR";
+/// Variables that the tests, the standard library and iptables look at.
+const VARIABLES: [&str; 3] = ["ENVNET_", "RUST_", XTABLES_VARIABLE];
 
 /// Writes the RAM disk to `file`.
 pub(super) fn write(file: &Path, kernel: &Path, program: &[OsString], scratch: &Path) -> Result<()> {
@@ -45,13 +47,16 @@ pub(super) fn write(file: &Path, kernel: &Path, program: &[OsString], scratch: &
     for program in [program, &own].into_iter().chain(envnet.as_deref()) {
         disk.program(program, program, scratch)?;
     }
+    let path = env::var_os("PATH").unwrap_or_default();
     for tool in TOOLS {
-        let found = TOOL_FOLDERS.iter().map(|folder| Path::new(folder).join(tool));
-        let found = found.into_iter().find(|path| path.is_file());
+        let folders = env::split_paths(&path).chain(TOOL_FOLDERS.map(PathBuf::from));
+        let found = folders.map(|folder| folder.join(tool)).find(|path| path.is_file());
         let found = found.with_context(|| format!("there is no {tool} here; the tests run it"))?;
         disk.program(&found, &Path::new("/usr/sbin").join(tool), scratch)?;
     }
-    for folder in XTABLES.map(Path::new).into_iter().filter(|folder| folder.is_dir()) {
+    let xtables =
+        env::var_os(XTABLES_VARIABLE).map_or_else(|| XTABLES.map(PathBuf::from).to_vec(), |own| vec![own.into()]);
+    for folder in xtables.iter().filter(|folder| folder.is_dir()) {
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
             disk.copy(&path, &path)?;
@@ -137,8 +142,7 @@ impl RamDisk {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
-        let libraries = output(Command::new("ldd").arg(from))?;
-        for library in libraries.lines().filter_map(library) {
+        for library in libraries(from)?.lines().filter_map(library) {
             self.copy(library, library)?;
         }
         Ok(())
@@ -148,6 +152,19 @@ impl RamDisk {
 /// The archive's paths begin below its root.
 fn inside(path: &Path) -> String {
     path.to_string_lossy().trim_start_matches('/').to_owned()
+}
+
+/// Asks a program's own loader what it would load, in the form of `ldd`, which would ask the system's loader.
+fn libraries(program: &Path) -> Result<String> {
+    // Programs without a loader would run instead.
+    let said = Command::new("ldd")
+        .arg(program)
+        .output()
+        .context("ldd does not start")?;
+    if !said.status.success() || String::from_utf8_lossy(&said.stdout).contains("statically linked") {
+        return Ok(String::new());
+    }
+    output(Command::new(program).env("LD_TRACE_LOADED_OBJECTS", "1"))
 }
 
 /// The file in a line of `ldd`: "libc.so.6 => /lib/libc.so.6 (0x7f)", or the loader's own "/lib64/ld-linux.so.2 (0x7f)".

@@ -9,19 +9,8 @@ use anyhow::{Context, Result};
 
 use super::cpio::Archive;
 
-/// In the order of their dependencies.
-const MODULES: [&str; 8] = [
-    "virtio_ring",
-    "virtio",
-    "virtio_pci_modern_dev",
-    "virtio_pci_legacy_dev",
-    "virtio_pci",
-    "failover",
-    "net_failover",
-    "virtio_net",
-];
-
-/// The folder that holds `vmlinuz`, `busybox` (a static one) and `modules/<name>.ko`.
+/// The folder that holds `vmlinuz`, `busybox` (a static one), `modules/<name>.ko`, and the names in the order of loading in
+/// `modules/order`.
 #[derive(Clone, Debug)]
 pub struct Assets(PathBuf);
 
@@ -29,10 +18,7 @@ impl Assets {
     /// Takes the folder after a look that the files are there.
     pub fn open(directory: &Path) -> Result<Self> {
         let assets = Self(directory.to_owned());
-        for file in [assets.kernel(), assets.busybox()]
-            .into_iter()
-            .chain(MODULES.map(|name| assets.module(name)))
-        {
+        for file in [assets.kernel(), assets.busybox(), assets.order()] {
             fs::metadata(&file).with_context(|| {
                 format!(
                     "guest assets: {} is missing; `cargo xtask setup` fetches it",
@@ -51,6 +37,10 @@ impl Assets {
 
     fn busybox(&self) -> PathBuf {
         self.0.join("busybox")
+    }
+
+    fn order(&self) -> PathBuf {
+        self.0.join("modules/order")
     }
 
     fn module(&self, name: &str) -> PathBuf {
@@ -76,8 +66,9 @@ impl Image {
         archive.directory("bin");
         archive.file("bin/busybox", &read(assets.busybox())?);
         archive.directory("modules");
-        archive.file("modules/order", MODULES.join(" ").as_bytes());
-        for module in MODULES {
+        let order = read(assets.order())?;
+        archive.file("modules/order", &order);
+        for module in String::from_utf8_lossy(&order).split_whitespace() {
             archive.file(&format!("modules/{module}.ko"), &read(assets.module(module))?);
         }
         let initrd = directory.join("initrd");

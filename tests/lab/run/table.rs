@@ -15,27 +15,44 @@ const REFRESH: Duration = Duration::from_secs(1);
 /// Where lines cannot be overwritten, there are fewer of them.
 const REFRESH_IN_FILE: Duration = Duration::from_secs(10);
 
-pub(super) fn show(lab: &Lab, members: &[Member], answers: &[Answer], once: bool) -> Result<()> {
-    println!();
-    let mut shown = table(&lab.status()?, members, answers);
-    println!("{shown}");
-    if once {
-        return Ok(());
-    }
-    let hints = hints(lab, members);
-    println!("{hints}");
-    let terminal = io::stdout().is_terminal();
-    while interrupt::sleep(if terminal { REFRESH } else { REFRESH_IN_FILE }).is_ok() {
-        let table = table(&lab.status()?, members, answers);
-        if terminal {
-            // The whole screen: whatever wraps or does not fit, the next picture starts at the top.
-            println!("\x1b[H\x1b[J{table}\n{hints}");
-        } else if table != shown {
-            println!("{table}");
+/// What the table shows.
+pub(super) struct Table<'a> {
+    pub(super) lab: &'a Lab,
+    pub(super) members: &'a [Member],
+    /// One for each member.
+    pub(super) answers: &'a [Answer],
+    /// A line below the table, or nothing.
+    pub(super) notice: String,
+}
+
+impl Table<'_> {
+    /// Prints the table, once or until Ctrl-C.
+    pub(super) fn show(&self, once: bool) -> Result<()> {
+        println!();
+        let mut shown = self.text()?;
+        println!("{shown}");
+        if once {
+            return Ok(());
         }
-        shown = table;
+        let hints = hints(self.lab, self.members);
+        println!("{hints}");
+        let terminal = io::stdout().is_terminal();
+        while interrupt::sleep(if terminal { REFRESH } else { REFRESH_IN_FILE }).is_ok() {
+            let text = self.text()?;
+            if terminal {
+                // The whole screen: whatever wraps or does not fit, the next picture starts at the top.
+                println!("\x1b[H\x1b[J{text}\n{hints}");
+            } else if text != shown {
+                println!("{text}");
+            }
+            shown = text;
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn text(&self) -> Result<String> {
+        Ok(table(&self.lab.status()?, self.members, self.answers) + &self.notice)
+    }
 }
 
 /// What to type to see more.
