@@ -1,7 +1,7 @@
-//! Keeps `docs/compliance.md` honest: every row of its tables has a state, what is said to be met names a test, and every
-//! test that is named exists.
+//! Checks `docs/compliance.md`: every row of its tables has a state, every requirement that is met names a test, and every
+//! named test exists.
 //!
-//! Sources are read as text, so that nothing needs to be built: a lint that takes minutes is not run.
+//! Sources are read as text, so that nothing has to be built: nobody runs a lint that takes minutes.
 
 mod page;
 mod source;
@@ -15,7 +15,8 @@ use page::{Name, Page, Row};
 
 const PAGE: &str = "docs/compliance.md";
 
-/// What the first segment of a test's name stands for: the root of a test program. The rest is as `cargo test` prints it.
+/// The test programs by the first segment of a test's name, with their root files. The rest of the name is as `cargo test`
+/// prints it.
 const PROGRAMS: [(&str, &str); 7] = [
     ("clones", "tests/clones/main.rs"),
     ("common", "envnet-common/src/lib.rs"),
@@ -50,7 +51,7 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-/// All that is wrong with the page, line by line.
+/// The errors of the page, line by line.
 fn errors(page: &Page, tests: &BTreeMap<&str, Vec<String>>) -> Vec<String> {
     let mut errors = Vec::new();
     for name in &page.names {
@@ -75,7 +76,7 @@ fn errors(page: &Page, tests: &BTreeMap<&str, Vec<String>>) -> Vec<String> {
         } = row;
         if !page.names.iter().any(|name| name.line == *line) {
             errors.push(format!(
-                "{PAGE}:{line}: `{requirement}` is said to be {state} and names no test: name one, or say that it is untested"
+                "{PAGE}:{line}: `{requirement}` is {state} but names no test: name one, or mark it untested"
             ));
         }
     }
@@ -106,7 +107,7 @@ mod tests {
         let complaints = complaints(page);
         assert_eq!(complaints.len(), 1);
         assert!(
-            complaints[0].starts_with("docs/compliance.md:1: `REQ-1` is said to be met"),
+            complaints[0].starts_with("docs/compliance.md:1: `REQ-1` is met but names no test"),
             "{complaints:?}"
         );
     }

@@ -1,4 +1,4 @@
-//! Reads the page: its tables (requirement, what it asks, what is done, state, tests), and every test that it names.
+//! Reads the page: its tables (requirement, asks, envnet, state, tests), and the names of tests.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 pub(super) struct Page {
     /// The requirements in its tables.
     pub(super) rows: Vec<Row>,
-    /// Code spans with two colons in them, wherever they stand.
+    /// Code spans that contain two colons, anywhere on the page.
     pub(super) names: Vec<Name>,
 }
 
@@ -34,13 +34,13 @@ pub(super) struct Row {
 /// How far a requirement is met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// It is, and tests prove it.
+    /// Tests prove it.
     Met,
-    /// Some of it is, and tests prove that.
+    /// Tests prove a part of it.
     InPart,
-    /// It should be, but no test proves it.
+    /// It should be met, but no test proves it.
     Untested,
-    /// It is not.
+    /// It is not met.
     NotMet,
     /// It is about something that envnet does not have.
     DoesNotApply,

@@ -1,4 +1,4 @@
-//! Finds the tests of a program in its sources, named as `cargo test` names them.
+//! Finds the tests of a program in its sources, with the names that `cargo test` prints.
 
 use std::path::{Path, PathBuf};
 
@@ -63,7 +63,7 @@ fn module(folder: &Path, name: &str, read: &dyn Fn(&Path) -> Result<String>) -> 
     Ok((text, inside))
 }
 
-/// Words and single characters; comments, strings and characters are left out, since they may say anything.
+/// Words and single characters. Comments, strings and character literals are left out: their text is not code.
 fn tokens(mut text: &str) -> Vec<&str> {
     let mut tokens = Vec::new();
     while let Some(first) = text.chars().next() {
