@@ -4,7 +4,7 @@
 //! it starts in turn does not see them. The paths are absolute: a checkout that is moved fetches its copies again.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fs::{self, File},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
@@ -27,6 +27,8 @@ use super::{
 
 /// Names the packages of a complete copy.
 const MANIFEST: &str = "manifest";
+/// Changes when copies must be made anew because they are made differently.
+const MAKING: &str = "1";
 /// Folders of programs in an unpacked root, with and without a merged /usr.
 const PROGRAM_FOLDERS: [&str; 4] = ["usr/bin", "usr/sbin", "bin", "sbin"];
 
@@ -52,7 +54,7 @@ fn root(set: Set) -> PathBuf {
 
 /// What a complete copy was made from, and where: the first line of its manifest.
 fn recipe(set: Set, root: &Path) -> String {
-    format!("{:?} in {}", set.packages(), root.display())
+    format!("{MAKING} {:?} in {}", set.packages(), root.display())
 }
 
 fn is_complete(set: Set, root: &Path) -> bool {
@@ -133,14 +135,12 @@ fn make(set: Set, work: &Path, root: &Path) -> Result<Fetched> {
         .filter(|tool| tool.set == set)
         .map(|tool| tool.program.unwrap_or(tool.name))
         .chain(set.programs().iter().copied());
-    let mut patched: Vec<&str> = Vec::new();
-    for name in programs {
-        if !patched.contains(&name) {
-            let program = find_program(work, name).with_context(|| format!("the packages have no program {name}"))?;
-            patch(&program, work, root)?;
-            patched.push(name);
-        }
+    let patcher = Patcher::new(work, root)?;
+    for name in programs.collect::<BTreeSet<_>>() {
+        let program = find_program(work, name).with_context(|| format!("the packages have no program {name}"))?;
+        patcher.program(&program)?;
     }
+    patcher.libraries()?;
     let manifest = format!("{}\n{}\n", recipe(set, root), fetched.packages.join("\n"));
     fs::write(work.join(MANIFEST), manifest)?;
     Ok(fetched)
@@ -172,32 +172,86 @@ fn find_program(root: &Path, name: &str) -> Option<PathBuf> {
     candidates.into_iter().find(|program| program.is_file())
 }
 
-/// Makes a program use the loader and the libraries of its set, which is in `work` now and will be in `root`.
-fn patch(program: &Path, work: &Path, root: &Path) -> Result<()> {
-    let triplet = tools::triplet();
-    let libraries: Vec<_> = ["usr/lib", "lib"]
-        .iter()
-        .map(|parent| Path::new(parent).join(&triplet))
-        // Libraries that only one package uses have a folder there.
-        .flat_map(|folder| [folder.clone(), folder.join("systemd"), folder.join("pulseaudio")])
-        .filter(|folder| work.join(folder).is_dir())
-        .collect();
-    let loader = loader(work, &libraries)?;
-    let path = |root: &Path| {
-        let folders: Vec<_> = libraries
+/// Makes programs and libraries of a set load libraries of the set only. It is in `work` now and will be in `root`.
+struct Patcher<'a> {
+    work: &'a Path,
+    root: &'a Path,
+    /// Folders of libraries, relative to the root.
+    libraries: Vec<PathBuf>,
+    /// The dynamic loader, relative to the root.
+    loader: PathBuf,
+    patchelf: PathBuf,
+}
+
+impl<'a> Patcher<'a> {
+    fn new(work: &'a Path, root: &'a Path) -> Result<Self> {
+        let triplet = tools::triplet();
+        let libraries: Vec<_> = ["usr/lib", "lib"]
             .iter()
-            .map(|folder| root.join(folder).display().to_string())
+            .map(|parent| Path::new(parent).join(&triplet))
+            // Libraries that only one package uses have a folder there.
+            .flat_map(|folder| [folder.clone(), folder.join("systemd"), folder.join("pulseaudio")])
+            .filter(|folder| work.join(folder).is_dir())
             .collect();
-        folders.join(":")
-    };
-    let patchelf = find_program(work, "patchelf").context("the packages have no program patchelf")?;
-    // patchelf itself is started by its loader: there is nobody to patch it.
-    let mut command = Command::new(work.join(&loader));
-    command.arg("--library-path").arg(path(work)).arg(patchelf);
-    command.arg("--set-interpreter").arg(root.join(&loader));
-    // DT_RPATH, not DT_RUNPATH: it holds for libraries of libraries, too.
-    command.arg("--force-rpath").arg("--set-rpath").arg(path(root));
-    check(command.arg(program))
+        Ok(Self {
+            work,
+            root,
+            loader: loader(work, &libraries)?,
+            libraries,
+            patchelf: find_program(work, "patchelf").context("the packages have no program patchelf")?,
+        })
+    }
+
+    /// The folders of libraries as a search path.
+    fn search_path(&self, root: &Path) -> String {
+        let folders = self
+            .libraries
+            .iter()
+            .map(|folder| root.join(folder).display().to_string());
+        folders.collect::<Vec<_>>().join(":")
+    }
+
+    /// patchelf is started by its loader: there is nobody to patch it.
+    fn patchelf(&self) -> Command {
+        let mut command = Command::new(self.work.join(&self.loader));
+        command
+            .arg("--library-path")
+            .arg(self.search_path(self.work))
+            .arg(&self.patchelf);
+        command
+    }
+
+    fn program(&self, program: &Path) -> Result<()> {
+        let mut command = self.patchelf();
+        command.arg("--set-interpreter").arg(self.root.join(&self.loader));
+        check(self.set_path(&mut command).arg(program))
+    }
+
+    /// DT_RPATH, not DT_RUNPATH: it holds for libraries of libraries, too (ld.so(8)).
+    fn set_path<'b>(&self, command: &'b mut Command) -> &'b mut Command {
+        command
+            .args(["--force-rpath", "--set-rpath"])
+            .arg(self.search_path(self.root))
+    }
+
+    /// A library with a search path of its own is not given that of the program.
+    fn libraries(&self) -> Result<()> {
+        for folder in &self.libraries {
+            for entry in fs::read_dir(self.work.join(folder))? {
+                let library = entry?.path();
+                let is_library = library.to_string_lossy().contains(".so");
+                if !is_library || !library.is_file() || library.is_symlink() {
+                    continue;
+                }
+                // Linker scripts have such names, too.
+                let own = output(self.patchelf().arg("--print-rpath").arg(&library)).unwrap_or_default();
+                if !own.trim().is_empty() {
+                    check(self.set_path(&mut self.patchelf()).arg(&library))?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The dynamic loader, relative to the root. The link to it in `lib64` may be absolute and lead to the system's.

@@ -43,7 +43,7 @@ fn toolchain(choose: fn() -> Result<Toolchain>) -> Result<()> {
         bail!("{}", by_hand());
     }
     private::fetch(Set::Compiler).with_context(by_hand)?;
-    choose().map(drop)
+    choose().map(drop).with_context(by_hand)
 }
 
 fn linker() -> Result<()> {
