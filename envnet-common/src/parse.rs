@@ -1,4 +1,4 @@
-//! Finds the headers of a frame, and refuses frames whose lengths lie.
+//! Finds the headers of a frame, and refuses frames with wrong lengths.
 //!
 //! Headers are read through [`Read`], because a packet in the kernel may be spread over pages: the programs read it with
 //! a helper, tests from a slice. Everything behind the Ethernet header is bounded by the IP total length, never by the
@@ -70,18 +70,18 @@ pub(crate) struct Ipv4Header {
     total_length: [u8; 2],
     identification: [u8; 2],
     fragment: [u8; 2],
-    pub(crate) time_and_protocol: [u8; 2],
+    pub(crate) ttl_and_protocol: [u8; 2],
     tail: Ipv4Tail,
 }
 
-/// The bytes of a word of a header, taken out of a register: where one byte is read, the compiler for BPF keeps all of the
+/// The bytes of a word of a header, taken out of a register: if one byte is read, the compiler for BPF keeps the whole
 /// header in memory, byte by byte.
 #[inline(always)]
 pub(crate) const fn bytes(word: [u8; 2]) -> [u8; 2] {
     u16::from_ne_bytes(word).to_ne_bytes()
 }
 
-/// What a translation changes of an IPv4 header: all of it is in one place.
+/// The part of an IPv4 header that a translation changes, in one piece.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Ipv4Tail {
@@ -104,7 +104,7 @@ pub enum Fragment {
     Later,
 }
 
-/// An IPv4 packet, and where it stands.
+/// An IPv4 packet, and its offsets in the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv4 {
     /// Offset of the header's checksum and addresses in the frame.
@@ -137,7 +137,7 @@ impl Ipv4 {
         Ok(ip)
     }
 
-    /// Decodes a header standing at `offset`; `None` when its version or header length cannot be. The total length is
+    /// Decodes a header at `offset`; `None` when its version or header length is wrong. The total length is
     /// taken as it is, since inside an ICMP error it is that of the original packet.
     #[inline(always)]
     pub(crate) fn decode(offset: usize, header: Ipv4Header) -> Option<Self> {
@@ -146,7 +146,7 @@ impl Ipv4 {
         if version_and_length >> 4 != 4 || header_len < size_of::<Ipv4Header>() {
             return None;
         }
-        let [_, protocol] = bytes(header.time_and_protocol);
+        let [_, protocol] = bytes(header.ttl_and_protocol);
         let fragment = u16::from_be_bytes(header.fragment);
         Some(Self {
             tail_offset: offset + core::mem::offset_of!(Ipv4Header, tail),

@@ -119,7 +119,7 @@ impl Bench {
             "MAPPINGS",
             "NEXT_HOPS",
             "PORTS",
-            "STATIONS",
+            "FDB",
         ] {
             // The kernel walks through every bucket to list the few entries.
             loader.map_max_entries(map, 64);
@@ -354,7 +354,7 @@ impl Program {
             Self::Egress => "router_egress",
             Self::UplinkIngress => "uplink_ingress",
             Self::UplinkXdp => "uplink_xdp",
-            Self::GatewayPort => "gateway_port_egress",
+            Self::GatewayPort => "wan_port_egress",
             Self::UplinkEgress => "uplink_egress",
             Self::GuestIngress => "guest_ingress",
             Self::RouterPort => "router_port_ingress",
