@@ -3,20 +3,23 @@
 //! An eligible packet needs only new IP addresses, a lower TTL and new Ethernet addresses. Any other packet is left to the
 //! router, unchanged. No packet is dropped here.
 
+use core::mem::offset_of;
+
 use bytemuck::{Pod, Zeroable};
+use network_types::ip::Ipv4Hdr;
 
 use crate::{
     Address, DropReason, Mac,
     apply::Write,
     checksum::{self, Change},
-    parse::{Ethernet, Fragment, Ipv4, Ipv4Header, Ipv4Tail, Read, bytes},
+    header::Wire,
+    parse::{Ethernet, Fragment, Ipv4, Ipv4Tail, Read},
     translate::{ICMP_LEN, L4Checksum, PROTOCOL_ICMP, is_query},
 };
 
-const HEADER_LEN: usize = size_of::<Ipv4Header>();
-const DESTINATION: usize = Ethernet::LEN + HEADER_LEN - size_of::<Address>();
+const DESTINATION: usize = Ethernet::LEN + offset_of!(Ipv4Hdr, dst_addr);
 /// Offset of [`Written`] in the frame.
-const WRITTEN: usize = Ethernet::LEN + core::mem::offset_of!(Ipv4Header, ttl_and_protocol);
+const WRITTEN: usize = Ethernet::LEN + offset_of!(Ipv4Hdr, ttl);
 
 /// The destination of an IPv4 packet, before any check.
 #[must_use]
@@ -30,7 +33,7 @@ pub fn destination(packet: &(impl Read + ?Sized)) -> Option<Address> {
 pub struct Eligible {
     /// Its header and the offsets in the frame.
     pub ip: Ipv4,
-    ttl_and_protocol: [u8; 2],
+    ttl: u8,
 }
 
 impl Eligible {
@@ -38,19 +41,18 @@ impl Eligible {
     /// IP options, a TTL that ends, or an address that is not a unicast host's, or is an ICMP error.
     #[inline(always)]
     pub fn parse(packet: &(impl Read + ?Sized), hops: u8) -> Option<Self> {
-        let header: Ipv4Header = packet.read(Ethernet::LEN)?;
-        let ttl_and_protocol = header.ttl_and_protocol;
+        let header: Wire<Ipv4Hdr> = packet.read(Ethernet::LEN)?;
+        let Wire(Ipv4Hdr { ttl, .. }) = header;
         let ip = Ipv4::decode(Ethernet::LEN, header)?;
-        if ip.payload != Ethernet::LEN + HEADER_LEN {
+        if ip.payload != Ethernet::LEN + Ipv4Hdr::LEN {
             return None;
         }
         // The same value as a constant, so that the verifier knows all offsets.
         let ip = Ipv4 {
-            payload: Ethernet::LEN + HEADER_LEN,
+            payload: Ethernet::LEN + Ipv4Hdr::LEN,
             ..ip
         };
         let broken = ip.end < ip.payload || ip.end > packet.size() || !checksum::is_right(bytemuck::cast(header));
-        let [ttl, _] = bytes(ttl_and_protocol);
         let unicast = ip.tail.source.is_unicast_host() && ip.tail.destination.is_unicast_host();
         if broken || ttl <= hops || !unicast {
             return None;
@@ -61,15 +63,14 @@ impl Eligible {
                 return None;
             }
         }
-        Some(Self { ip, ttl_and_protocol })
+        Some(Self { ip, ttl })
     }
 
     /// Whether the TTL suffices for `hops` routers.
     #[must_use]
     #[inline(always)]
     pub const fn has_ttl_for(&self, hops: u8) -> bool {
-        let [ttl, _] = bytes(self.ttl_and_protocol);
-        ttl > hops
+        self.ttl > hops
     }
 
     /// Decides what to write when the packet passes `hops` routers and gets a new source, a new destination, or both. `None`
@@ -92,9 +93,9 @@ impl Eligible {
             addresses = addresses.and(Change::address(tail.destination, destination));
             tail.destination = destination;
         }
-        let [ttl, protocol] = bytes(self.ttl_and_protocol);
-        let ttl_and_protocol = [ttl - hops, protocol];
-        let ttl = Change::word(self.ttl_and_protocol, ttl_and_protocol);
+        let protocol = self.ip.protocol;
+        let ttl_and_protocol = [self.ttl - hops, protocol];
+        let ttl = Change::word([self.ttl, protocol], ttl_and_protocol);
         tail.checksum = tail.checksum.corrected(addresses.and(ttl));
         Some(Forward {
             addresses,

@@ -20,6 +20,7 @@ pub mod apply;
 pub mod arp;
 pub mod checksum;
 pub mod forward;
+pub mod header;
 pub mod lookup;
 pub mod maps;
 pub mod parse;
