@@ -118,7 +118,7 @@ pub struct WordEdit {
 }
 
 /// Decides how to give `ip` the address `new` on its own side; `external` finds the external address of an internal one,
-/// for errors that are about somebody else's packet.
+/// for errors that quote a packet of another guest.
 #[inline(always)]
 pub fn translate(
     packet: &(impl Read + ?Sized),
@@ -170,7 +170,7 @@ fn embedded(
     let kind: u8 = packet.read(ip.payload).ok_or(DropReason::Truncated)?;
     match kind {
         _ if is_error(kind) => {}
-        // It names another router on the link of the host it is sent to (RFC 1812, section 5.2.7.2): nobody behind this
+        // It names another router on the receiver's own link (RFC 1812, section 5.2.7.2): no machine behind this
         // router shares that link. RFC 5508, REQ-11, leaves it to the NAT.
         ICMP_REDIRECT => return Err(DropReason::IcmpRedirect),
         _ => return Ok(None),
@@ -230,7 +230,7 @@ pub(crate) const fn is_query(kind: u8) -> bool {
     !is_error(kind) && kind != ICMP_REDIRECT
 }
 
-/// A first fragment is short because somebody made it so (RFC 1858); a whole packet is just broken.
+/// A first fragment is short on purpose (RFC 1858); a whole packet is broken.
 #[inline(always)]
 const fn too_short(ip: &Ipv4, whole: DropReason) -> DropReason {
     if matches!(ip.fragment, Fragment::First) {

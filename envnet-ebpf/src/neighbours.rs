@@ -18,8 +18,8 @@ const MILLISECOND: i64 = 1_000_000;
 pub(crate) enum ProbeMode {
     /// The router sees the packet next: now and then a packet is left to it, and its neighbour table then asks by ARP.
     Send,
-    /// Another program of the fast path sees the packet before the router. It probes, and must not find that somebody
-    /// just has.
+    /// Another program of the fast path sees the packet before the router, and probes. This one must not note a probe, or
+    /// the other would not send it.
     Defer,
 }
 

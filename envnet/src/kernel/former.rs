@@ -20,8 +20,8 @@ pub(super) fn map_names() -> impl Iterator<Item = &'static str> {
     maps::ALL.into_iter().chain(MAPS.map(|(_, former)| former))
 }
 
-/// Where a map is pinned in the directory of all maps. The former name comes first: this build renames pins when its programs
-/// run everywhere, so that an earlier build ran later than this one, or still runs.
+/// Where a map is pinned in the directory of all maps. A pin with a former name has priority: this build renames pins at the
+/// end of an upgrade, so that such a pin means that an earlier build ran last, or that an upgrade is unfinished.
 #[must_use]
 pub(super) fn map_pin(directory: &Path, name: &str) -> PathBuf {
     let pins = renamed_pins(directory).find(|(present, _)| present.ends_with(name));
