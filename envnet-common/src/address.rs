@@ -29,12 +29,12 @@ impl Address {
         Self(bits.to_ne_bytes())
     }
 
-    /// Whether this can be no machine's: 0/8, 127/8, multicast, 240/4 and the broadcast address.
+    /// Whether one machine can have this address: not 0/8, 127/8, multicast, 240/4 or the broadcast address.
     #[must_use]
     #[inline(always)]
-    pub const fn is_nobody(self) -> bool {
-        // Not the first byte: where that is read, the compiler for BPF keeps the whole address in memory, byte by byte.
-        matches!(u32::from_be_bytes(self.0) >> 24, 0 | 127 | 224..)
+    pub const fn is_unicast_host(self) -> bool {
+        // The whole address is loaded first: if one byte is read, the compiler for BPF keeps all of them in memory.
+        !matches!(u32::from_be_bytes(self.0) >> 24, 0 | 127 | 224..)
     }
 }
 
@@ -67,7 +67,7 @@ impl Mac {
     #[must_use]
     #[inline(always)]
     pub fn first_byte(self) -> u8 {
-        // A word first, for the reason in `is_nobody`.
+        // A word first, for the reason in `Address::is_unicast_host`.
         let [word, ..]: [u16; 3] = bytemuck::cast(self);
         word.to_ne_bytes()[0]
     }
@@ -79,7 +79,7 @@ impl Mac {
         self.first_byte() & 1 == 1
     }
 
-    /// Whether this is an address at all: all zero stands for "none" in maps.
+    /// Whether there is an address: all zero stands for "none" in maps.
     #[must_use]
     #[inline(always)]
     pub fn is_set(self) -> bool {

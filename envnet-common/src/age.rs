@@ -1,47 +1,47 @@
-//! How long what was learned is believed.
+//! How long a learned entry may be used: a small version of neighbour unreachability detection (RFC 4861, section 7.3).
 //!
-//! The fast path sends by what it has heard, and nobody tells it when that is no longer so. So an entry that was not
-//! confirmed for a while is doubted: now and then a packet goes through the router, whose neighbour table then asks by ARP,
-//! and the answer passes a program that learns from it. Without an answer the entry is forgotten, and everything goes
-//! through the router until something is heard. All times are in nanoseconds of `CLOCK_MONOTONIC_COARSE`.
+//! The fast path forwards by what it has learned, and is not told of changes. So an entry that was not confirmed for a while
+//! is probed: now and then a packet goes through the router, whose neighbour table then asks by ARP, and a program learns
+//! from the answer. Without an answer the entry fails, and all packets go through the router until the entry is learned
+//! again. All times are in nanoseconds of `CLOCK_MONOTONIC_COARSE`.
 
 use bytemuck::{Pod, Zeroable};
 
 const MILLISECOND: i64 = 1_000_000;
-/// Every packet confirms, but only every so often is it written down: a shared cache line is dear.
+/// Every packet confirms, but only one in this time is written down: writing to a shared cache line is expensive.
 const CONFIRM_EVERY: i64 = 50 * MILLISECOND;
-/// After this, a packet is sent to ask, every [`ASK_EVERY`].
-const DOUBTED_AFTER: i64 = 250 * MILLISECOND;
-const ASK_EVERY: i64 = 25 * MILLISECOND;
-/// After this, nothing is believed any more.
-const FORGOTTEN_AFTER: i64 = 600 * MILLISECOND;
+/// An entry stays reachable for this long without confirmation. After that, a packet probes it every [`PROBE_EVERY`].
+const REACHABLE_TIME: i64 = 250 * MILLISECOND;
+const PROBE_EVERY: i64 = 25 * MILLISECOND;
+/// An entry fails after this long without confirmation.
+const FAILED_AFTER: i64 = 600 * MILLISECOND;
 
-/// The time from `then` to `now`. Less than nothing when another CPU, whose clock is a tick ahead, has written it down.
+/// The time from `then` to `now`. It is negative when another CPU, whose clock is a tick ahead, has written `then`.
 #[must_use]
 #[inline(always)]
 pub const fn elapsed(then: u64, now: u64) -> i64 {
     now.wrapping_sub(then).cast_signed()
 }
 
-/// When something was last confirmed, and last asked about. Zero: never.
+/// When an entry was last confirmed and last probed. Zero: never.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Age {
     /// When it was confirmed.
     pub confirmed: u64,
-    /// When a packet was last sent to ask.
-    pub asked: u64,
+    /// When a packet last probed it.
+    pub probed: u64,
 }
 
-/// What an [`Age`] says about an entry.
+/// The state of an entry, in the words of RFC 4861, section 7.3.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trust {
+pub enum NeighbourState {
     /// It can be used.
-    Good,
-    /// It can be used, but this packet should rather ask.
-    Ask,
+    Reachable,
+    /// It can be used, but this packet should go through the router and probe it.
+    Probe,
     /// It must not be used.
-    Gone,
+    Failed,
 }
 
 impl Age {
@@ -51,29 +51,29 @@ impl Age {
     pub const fn new(now: u64) -> Self {
         Self {
             confirmed: now,
-            asked: 0,
+            probed: 0,
         }
     }
 
-    /// Whether another confirmation need be written down.
+    /// Whether the next confirmation is to be written down.
     #[must_use]
     #[inline(always)]
     pub const fn is_due(&self, now: u64) -> bool {
-        // Unsigned: a confirmation from the future would keep others from being written down.
+        // Unsigned: a confirmation from the future would otherwise block the next ones.
         now.wrapping_sub(self.confirmed) >= CONFIRM_EVERY.cast_unsigned()
     }
 
-    /// What to do with an entry of this age. After [`Trust::Ask`], [`Age::asked`] is to be set to `now`.
+    /// The state at the time `now`. A packet that probes sets [`Age::probed`] to `now`.
     #[must_use]
     #[inline(always)]
-    pub const fn trust(&self, now: u64) -> Trust {
+    pub const fn state(&self, now: u64) -> NeighbourState {
         let since = elapsed(self.confirmed, now);
-        if self.confirmed == 0 || since >= FORGOTTEN_AFTER {
-            Trust::Gone
-        } else if since >= DOUBTED_AFTER && elapsed(self.asked, now) >= ASK_EVERY {
-            Trust::Ask
+        if self.confirmed == 0 || since >= FAILED_AFTER {
+            NeighbourState::Failed
+        } else if since >= REACHABLE_TIME && elapsed(self.probed, now) >= PROBE_EVERY {
+            NeighbourState::Probe
         } else {
-            Trust::Good
+            NeighbourState::Reachable
         }
     }
 }
@@ -87,20 +87,21 @@ mod tests {
     }
 
     #[test]
-    fn trust_wanes() {
+    fn an_unconfirmed_entry_is_probed_and_then_fails() {
+        use NeighbourState::{Failed, Probe, Reachable};
         let age = Age::new(1);
-        assert_eq!(age.trust(1), Trust::Good);
-        assert_eq!(age.trust(0), Trust::Good, "another CPU's clock is behind");
-        assert_eq!(age.trust(at(DOUBTED_AFTER)), Trust::Good);
-        assert_eq!(age.trust(at(DOUBTED_AFTER + 1)), Trust::Ask);
-        let asked = Age {
-            asked: at(DOUBTED_AFTER + 1),
+        assert_eq!(age.state(1), Reachable);
+        assert_eq!(age.state(0), Reachable, "another CPU's clock is behind");
+        assert_eq!(age.state(at(REACHABLE_TIME)), Reachable);
+        assert_eq!(age.state(at(REACHABLE_TIME + 1)), Probe);
+        let probed = Age {
+            probed: at(REACHABLE_TIME + 1),
             ..age
         };
-        assert_eq!(asked.trust(at(DOUBTED_AFTER + ASK_EVERY)), Trust::Good);
-        assert_eq!(asked.trust(at(DOUBTED_AFTER + ASK_EVERY + 1)), Trust::Ask);
-        assert_eq!(asked.trust(at(FORGOTTEN_AFTER + 1)), Trust::Gone);
-        assert_eq!(Age::default().trust(1), Trust::Gone);
+        assert_eq!(probed.state(at(REACHABLE_TIME + PROBE_EVERY)), Reachable);
+        assert_eq!(probed.state(at(REACHABLE_TIME + PROBE_EVERY + 1)), Probe);
+        assert_eq!(probed.state(at(FAILED_AFTER + 1)), Failed);
+        assert_eq!(Age::default().state(1), Failed);
     }
 
     #[test]

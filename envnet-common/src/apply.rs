@@ -1,4 +1,4 @@
-//! Writes what [`translate`](crate::translate) and [`arp`](crate::arp) decided.
+//! Writes what [`translate`](crate::translate) has decided.
 
 use bytemuck::Pod;
 
@@ -9,8 +9,8 @@ use crate::{
     translate::{L4Checksum, Rewrite, WordEdit},
 };
 
-/// Something that bytes of a frame can be written to. Checksums have methods of their own, because in the kernel a
-/// transport checksum may be unfinished (left to the device), and only the kernel knows.
+/// A frame that can be written to. Checksums have methods of their own, because in the kernel a transport checksum may be
+/// unfinished (left to the device), which only the kernel knows.
 pub trait Write: Read {
     /// Replaces the bytes at `offset`.
     fn write<T: Pod>(&mut self, offset: usize, value: T) -> Option<()>;
@@ -22,7 +22,7 @@ pub trait Write: Read {
     fn correct_covered(&mut self, checksum: usize, field: &WordEdit) -> Option<()>;
 }
 
-/// Carries out a translation. On an error the packet may be half written and must be dropped.
+/// Carries out a translation. After an error the packet may be half written and must be dropped.
 #[inline(always)]
 pub fn apply(packet: &mut (impl Write + ?Sized), rewrite: &Rewrite) -> Result<(), DropReason> {
     steps(packet, rewrite).ok_or(DropReason::HelperFailed)

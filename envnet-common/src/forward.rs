@@ -1,57 +1,60 @@
-//! The fast path's own stages: which packets are ordinary enough for it, and what it writes into them.
+//! The fast path's own stage: which packets are eligible for it, and what it writes into them.
 //!
-//! An ordinary packet needs new addresses, a lower TTL and new Ethernet addresses, and that is all. What is not ordinary
-//! is left to the router, unchanged: nothing is dropped here.
+//! An eligible packet needs only new IP addresses, a lower TTL and new Ethernet addresses. Any other packet is left to the
+//! router, unchanged. No packet is dropped here.
+
+use core::mem::offset_of;
 
 use bytemuck::{Pod, Zeroable};
+use network_types::ip::Ipv4Hdr;
 
 use crate::{
     Address, DropReason, Mac,
     apply::Write,
     checksum::{self, Change},
-    parse::{Ethernet, Fragment, Ipv4, Ipv4Header, Ipv4Tail, Read, bytes},
+    header::Wire,
+    parse::{Ethernet, Fragment, Ipv4, Ipv4Tail, Read},
     translate::{ICMP_LEN, L4Checksum, PROTOCOL_ICMP, is_query},
 };
 
-const HEADER_LEN: usize = size_of::<Ipv4Header>();
-const DESTINATION: usize = Ethernet::LEN + HEADER_LEN - size_of::<Address>();
+const DESTINATION: usize = Ethernet::LEN + offset_of!(Ipv4Hdr, dst_addr);
 /// Offset of [`Written`] in the frame.
-const WRITTEN: usize = Ethernet::LEN + core::mem::offset_of!(Ipv4Header, time_and_protocol);
+const WRITTEN: usize = Ethernet::LEN + offset_of!(Ipv4Hdr, ttl);
 
-/// Where a packet goes, whatever else it is.
+/// The destination of an IPv4 packet, before any check.
 #[must_use]
 #[inline(always)]
 pub fn destination(packet: &(impl Read + ?Sized)) -> Option<Address> {
     packet.read(DESTINATION)
 }
 
-/// A packet that the fast path can forward.
+/// A packet that is eligible for the fast path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ordinary {
-    /// Its header and where it stands.
+pub struct Eligible {
+    /// Its header and the offsets in the frame.
     pub ip: Ipv4,
-    time_and_protocol: [u8; 2],
+    ttl: u8,
 }
 
-impl Ordinary {
-    /// Reads a packet that can be forwarded over `hops` routers; `None` when it is for the router to deal with: malformed,
-    /// with IP options, at the end of its time, from or to nobody, or an ICMP error.
+impl Eligible {
+    /// Reads a packet that can be forwarded over `hops` routers. `None` when the router must handle it: it is malformed, has
+    /// IP options, a TTL that ends, or an address that is not a unicast host's, or is an ICMP error.
     #[inline(always)]
     pub fn parse(packet: &(impl Read + ?Sized), hops: u8) -> Option<Self> {
-        let header: Ipv4Header = packet.read(Ethernet::LEN)?;
-        let time_and_protocol = header.time_and_protocol;
+        let header: Wire<Ipv4Hdr> = packet.read(Ethernet::LEN)?;
+        let Wire(Ipv4Hdr { ttl, .. }) = header;
         let ip = Ipv4::decode(Ethernet::LEN, header)?;
-        if ip.payload != Ethernet::LEN + HEADER_LEN {
+        if ip.payload != Ethernet::LEN + Ipv4Hdr::LEN {
             return None;
         }
-        // The same, as a constant: the verifier then knows where everything is.
+        // The same value as a constant, so that the verifier knows all offsets.
         let ip = Ipv4 {
-            payload: Ethernet::LEN + HEADER_LEN,
+            payload: Ethernet::LEN + Ipv4Hdr::LEN,
             ..ip
         };
         let broken = ip.end < ip.payload || ip.end > packet.size() || !checksum::is_right(bytemuck::cast(header));
-        let [time_to_live, _] = bytes(time_and_protocol);
-        if broken || time_to_live <= hops || ip.tail.source.is_nobody() || ip.tail.destination.is_nobody() {
+        let unicast = ip.tail.source.is_unicast_host() && ip.tail.destination.is_unicast_host();
+        if broken || ttl <= hops || !unicast {
             return None;
         }
         if ip.protocol == PROTOCOL_ICMP && ip.fragment != Fragment::Later {
@@ -60,19 +63,18 @@ impl Ordinary {
                 return None;
             }
         }
-        Some(Self { ip, time_and_protocol })
+        Some(Self { ip, ttl })
     }
 
-    /// Whether there are `hops` routers' worth of time left.
+    /// Whether the TTL suffices for `hops` routers.
     #[must_use]
     #[inline(always)]
-    pub const fn lasts(&self, hops: u8) -> bool {
-        let [time_to_live, _] = bytes(self.time_and_protocol);
-        time_to_live > hops
+    pub const fn has_ttl_for(&self, hops: u8) -> bool {
+        self.ttl > hops
     }
 
-    /// Decides what to write when the packet goes on `hops` routers later from or to another address, where one is given;
-    /// `None` when it ends before the checksum that has to be corrected.
+    /// Decides what to write when the packet passes `hops` routers and gets a new source, a new destination, or both. `None`
+    /// when the packet ends before the checksum that must be corrected.
     #[must_use]
     #[inline(always)]
     pub fn forward(&self, source: Option<Address>, destination: Option<Address>, hops: u8) -> Option<Forward> {
@@ -91,17 +93,14 @@ impl Ordinary {
             addresses = addresses.and(Change::address(tail.destination, destination));
             tail.destination = destination;
         }
-        let [time_to_live, protocol] = bytes(self.time_and_protocol);
-        let time_and_protocol = [time_to_live - hops, protocol];
-        let time = Change::word(self.time_and_protocol, time_and_protocol);
-        tail.checksum = tail.checksum.corrected(addresses.and(time));
+        let protocol = self.ip.protocol;
+        let ttl_and_protocol = [self.ttl - hops, protocol];
+        let ttl = Change::word([self.ttl, protocol], ttl_and_protocol);
+        tail.checksum = tail.checksum.corrected(addresses.and(ttl));
         Some(Forward {
             addresses,
             l4_checksum,
-            written: Written {
-                time_and_protocol,
-                tail,
-            },
+            written: Written { ttl_and_protocol, tail },
         })
     }
 }
@@ -118,11 +117,11 @@ pub struct Forward {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 struct Written {
-    time_and_protocol: [u8; 2],
+    ttl_and_protocol: [u8; 2],
     tail: Ipv4Tail,
 }
 
-/// Writes a packet's new headers. On an error it may be half written and must be dropped.
+/// Writes a packet's new headers. After an error the packet may be half written and must be dropped.
 #[inline(always)]
 pub fn write(
     packet: &mut (impl Write + ?Sized),
@@ -137,7 +136,7 @@ pub fn write(
 fn steps(packet: &mut (impl Write + ?Sized), forward: &Forward, macs: [Mac; 2]) -> Option<()> {
     packet.write(WRITTEN, forward.written)?;
     packet.write(0, macs)?;
-    // Last, because what a program knows of a packet's memory is lost when it calls the kernel with it.
+    // Last, because a helper that changes the packet invalidates direct access to it.
     match forward.l4_checksum {
         Some(checksum) => packet.correct_pseudo_header(checksum, forward.addresses),
         None => Some(()),
@@ -156,20 +155,20 @@ mod tests {
     const GUEST: Mac = Mac([2, 0, 0, 0, 0, 2]);
     const ROUTER: Mac = Mac([2, 0, 0, 0, 0, 1]);
 
-    fn udp(time_to_live: u8) -> Vec<u8> {
+    fn udp(ttl: u8) -> Vec<u8> {
         let mut frame = Vec::new();
         let packet = PacketBuilder::ethernet2([9; 6], [8; 6])
-            .ipv4([172, 16, 0, 9], [172, 16, 1, 2], time_to_live)
+            .ipv4([172, 16, 0, 9], [172, 16, 1, 2], ttl)
             .udp(1000, 2000);
         packet.write(&mut frame, b"hello").expect("fits");
         frame
     }
 
     #[test]
-    fn an_ordinary_packet_is_forwarded() {
+    fn an_eligible_packet_is_forwarded() {
         let mut frame = udp(64);
-        let ordinary = Ordinary::parse(&frame[..], 1).expect("ordinary");
-        let forward = ordinary.forward(None, Some(Address([10, 0, 0, 2])), 1).expect("whole");
+        let eligible = Eligible::parse(&frame[..], 1).expect("eligible");
+        let forward = eligible.forward(None, Some(Address([10, 0, 0, 2])), 1).expect("whole");
         write(&mut frame[..], &forward, GUEST, ROUTER).expect("fits");
 
         let mut expected = Vec::new();
@@ -182,11 +181,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ordinary_is_left_alone() {
-        let parse = |frame: &[u8]| Ordinary::parse(frame, 1);
-        assert_eq!(parse(&udp(1)), None, "at the end of its time");
+    fn other_packets_are_not_eligible() {
+        let parse = |frame: &[u8]| Eligible::parse(frame, 1);
+        assert_eq!(parse(&udp(1)), None, "the TTL ends");
         assert!(parse(&udp(2)).is_some());
-        assert!(Ordinary::parse(&udp(2)[..], 2).is_none());
+        assert!(Eligible::parse(&udp(2)[..], 2).is_none());
         let changed = |offset: usize, value: u8| {
             let mut frame = udp(64);
             frame[offset] = value;

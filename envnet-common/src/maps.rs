@@ -1,9 +1,9 @@
 //! Names and layouts of the BPF maps.
 //!
 //! The slow path has [`ENVIRONMENTS`], [`MAPPINGS`] and [`SETTINGS`], which the loader fills, and [`COUNTERS`] and [`DROPS`],
-//! which the programs fill. The fast path adds [`UPLINK`], [`GATEWAYS`], [`PORTS`] and [`TAPS`] from the loader,
-//! [`ENDPOINTS`] from the loader with a place in it for what the programs learn, and [`STATIONS`] and [`NEXT_HOPS`],
-//! which are only learned. Every type is `Pod` with no padding, because the kernel compares hash keys byte by byte.
+//! which the programs fill. The fast path adds [`UPLINK`], [`ROUTER_WANS`], [`PORTS`] and [`TAPS`] from the loader,
+//! [`ENDPOINTS`] from the loader with a [`Location`] that the programs learn, and [`FDB`] and [`NEXT_HOPS`], which are only
+//! learned. Every type is `Pod` with no padding, because the kernel compares hash keys byte by byte.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -22,16 +22,16 @@ pub const SETTINGS: &str = "SETTINGS";
 
 /// Array of one [`Uplink`].
 pub const UPLINK: &str = "UPLINK";
-/// Hash map: Ethernet address of a `gwE` ([`GatewayKey`]) → environment number E (`u32`, host order).
-pub const GATEWAYS: &str = "GATEWAYS";
+/// Hash map: Ethernet address of a `gwE`, a router's WAN port ([`RouterWanKey`]) → environment number E (`u32`, host order).
+pub const ROUTER_WANS: &str = "ROUTER_WANS";
 /// Hash map: interface index of a port of some `brE` in the host (`u32`, host order) → [`Port`].
 pub const PORTS: &str = "PORTS";
-/// Device map of those of them that are taps, for XDP: an entry goes with its interface.
+/// Device map of those ports that are taps, for XDP. The kernel removes an entry together with its interface.
 pub const TAPS: &str = "TAPS";
 /// Hash map: external address → [`Endpoint`]; one entry per mapping.
 pub const ENDPOINTS: &str = "ENDPOINTS";
-/// LRU hash map: [`StationKey`] → [`Station`].
-pub const STATIONS: &str = "STATIONS";
+/// LRU hash map, the forwarding database: [`FdbKey`] → [`FdbEntry`].
+pub const FDB: &str = "FDB";
 /// LRU hash map: address of a next hop on the uplink → [`NextHop`].
 pub const NEXT_HOPS: &str = "NEXT_HOPS";
 
@@ -43,11 +43,11 @@ pub const ALL: [&str; 12] = [
     DROPS,
     SETTINGS,
     UPLINK,
-    GATEWAYS,
+    ROUTER_WANS,
     PORTS,
     TAPS,
     ENDPOINTS,
-    STATIONS,
+    FDB,
     NEXT_HOPS,
 ];
 
@@ -140,7 +140,7 @@ pub struct DropKey {
     pub reason: u32,
 }
 
-/// Value of [`SETTINGS`]: what can be switched while packets flow.
+/// Value of [`SETTINGS`]: options that can change while packets flow.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Settings {
@@ -148,7 +148,7 @@ pub struct Settings {
     pub log: u32,
 }
 
-/// Value of [`UPLINK`]: what environments have in common outside.
+/// Value of [`UPLINK`]: the outside, which all environments share.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Uplink {
@@ -160,8 +160,8 @@ pub struct Uplink {
     pub pool: Address,
     /// The pool's network mask.
     pub mask: Address,
-    /// Next hop of everything else; [`Address::UNSPECIFIED`] when there is none.
-    pub gateway: Address,
+    /// Next hop towards every address outside the pool; [`Address::UNSPECIFIED`] when there is none.
+    pub next_hop: Address,
     /// Its Ethernet address: the host's own.
     pub mac: Mac,
     /// Explicit padding, zero.
@@ -169,28 +169,28 @@ pub struct Uplink {
 }
 
 impl Uplink {
-    /// The next hop towards `destination`, which is what the router's routes say, too.
+    /// The next hop towards `destination`, the same as by the router's routes.
     #[must_use]
     #[inline(always)]
-    pub fn next_hop(&self, destination: Address) -> Option<Address> {
+    pub fn next_hop_towards(&self, destination: Address) -> Option<Address> {
         if destination.network(self.mask) == self.pool {
             return Some(destination);
         }
-        (self.gateway != Address::UNSPECIFIED).then_some(self.gateway)
+        (self.next_hop != Address::UNSPECIFIED).then_some(self.next_hop)
     }
 }
 
-/// Key of [`GATEWAYS`].
+/// Key of [`ROUTER_WANS`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
-pub struct GatewayKey {
+pub struct RouterWanKey {
     /// The Ethernet address.
     pub mac: Mac,
     /// Explicit padding, zero.
     pub reserved: [u8; 2],
 }
 
-impl From<Mac> for GatewayKey {
+impl From<Mac> for RouterWanKey {
     #[inline(always)]
     fn from(mac: Mac) -> Self {
         Self { mac, reserved: [0; 2] }
@@ -203,14 +203,15 @@ impl From<Mac> for GatewayKey {
 pub struct Port {
     /// The environment.
     pub environment: Environment,
-    /// The only internal address that may send here; [`Address::UNSPECIFIED`] on a port that somebody else has plugged
-    /// in, where any guest of the environment may be.
+    /// The only internal address that may send here; [`Address::UNSPECIFIED`] on a port that is not envnet's, which any
+    /// guest of the environment may be behind.
     pub internal: Address,
     /// Index of the bridge's port towards the router, in host order.
     pub router: u32,
     /// Index of the interface that translated packets leave by, in host order.
     pub exit: u32,
-    /// 1 when they enter there instead: the port of a bridge, which then switches them as if the router had sent them.
+    /// 1 when they enter there instead: it is a bridge's port, and the bridge then forwards them as if the router had sent
+    /// them.
     pub exit_is_port: u32,
 }
 
@@ -222,16 +223,16 @@ pub struct Endpoint {
     pub environment: Environment,
     /// The internal address.
     pub internal: Address,
-    /// The guest's configured Ethernet address, or zero: then it is whatever the guest says.
+    /// The guest's configured Ethernet address, or zero: then the guest may use any.
     pub mac: Mac,
     /// Explicit padding, zero.
     pub reserved: [u8; 6],
-    /// Where the guest is. The programs learn it; the loader starts with zero, for unknown.
+    /// Where the guest is. The programs learn it; the loader inserts zero, for unknown.
     pub location: Location,
 }
 
-/// Where a guest was last heard. Several CPUs may write one at the same time: a reader may then see an address of before with
-/// an interface of after, or the reverse, for one packet, which nobody takes.
+/// Where a guest's last frame came from. Several CPUs may write it at the same time. A reader may then combine the old
+/// address with the new interface, or the reverse, for one packet, which no guest accepts.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Location {
@@ -241,27 +242,27 @@ pub struct Location {
     pub reserved: [u8; 2],
     /// The interface of its port, in host order; 0 for unknown.
     pub interface: u32,
-    /// Number E of the environment it was heard in, in host order.
+    /// Number E of the environment that it was learned in, in host order.
     pub environment: u32,
-    /// When the guest was last heard there, and what came of asking since.
+    /// When the location was last confirmed and probed.
     pub age: Age,
-    /// When its traffic last confirmed a next hop, in nanoseconds of `CLOCK_MONOTONIC_COARSE`.
+    /// When traffic to the guest last confirmed a next hop, in nanoseconds of `CLOCK_MONOTONIC_COARSE`.
     pub confirmed_hop: u64,
 }
 
-/// Key of [`STATIONS`].
+/// Key of [`FDB`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
-pub struct StationKey {
+pub struct FdbKey {
     /// The environment's number E, in host order.
     pub environment: u32,
-    /// The station's Ethernet address.
+    /// The Ethernet address.
     pub mac: Mac,
     /// Explicit padding, zero.
     pub reserved: [u8; 2],
 }
 
-impl StationKey {
+impl FdbKey {
     /// The key of `mac` in environment E.
     #[must_use]
     #[inline(always)]
@@ -274,16 +275,16 @@ impl StationKey {
     }
 }
 
-/// Value of [`STATIONS`]: which port an Ethernet address is behind, as a bridge would know.
+/// Value of [`FDB`]: which port an Ethernet address is behind, as in a bridge's forwarding database.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct Station {
+pub struct FdbEntry {
     /// Index of the port, in host order.
     pub interface: u32,
     /// Explicit padding, zero.
     pub reserved: u32,
-    /// When it last sent something, in nanoseconds of `CLOCK_MONOTONIC_COARSE`.
-    pub heard: u64,
+    /// When a frame with this source was last noted, in nanoseconds of `CLOCK_MONOTONIC_COARSE`.
+    pub last_seen: u64,
 }
 
 /// Value of [`NEXT_HOPS`].
@@ -294,7 +295,7 @@ pub struct NextHop {
     pub mac: Mac,
     /// Explicit padding, zero.
     pub reserved: [u8; 2],
-    /// When it was last heard, and what came of asking since.
+    /// When it was last confirmed and probed.
     pub age: Age,
 }
 
@@ -303,7 +304,7 @@ const _: () = {
     assert!(size_of::<Uplink>() == 28);
     assert!(size_of::<Port>() == 40);
     assert!(size_of::<Endpoint>() == 80);
-    assert!(size_of::<Station>() == 16);
+    assert!(size_of::<FdbEntry>() == 16);
     assert!(size_of::<NextHop>() == 24);
     assert!(size_of::<MappingKey>() == 8);
     assert!(size_of::<Mapping>() == 4);
@@ -311,12 +312,12 @@ const _: () = {
     assert!(size_of::<DropKey>() == 12);
 };
 
-/// What lets the loader read and write these types: aya's own marker for plain data.
+/// Lets the loader read and write these types: aya has its own marker for plain data.
 #[cfg(feature = "aya")]
 mod loader {
     use super::{
-        Counters, DropKey, Endpoint, Environment, GatewayKey, Mapping, MappingKey, NextHop, Port, Settings, Station,
-        StationKey, Uplink,
+        Counters, DropKey, Endpoint, Environment, FdbEntry, FdbKey, Mapping, MappingKey, NextHop, Port, RouterWanKey,
+        Settings, Uplink,
     };
     use crate::Address;
 
@@ -331,7 +332,7 @@ mod loader {
     }
 
     pod!(
-        Address Counters DropKey Endpoint Environment GatewayKey Mapping MappingKey NextHop Port Settings Station StationKey
+        Address Counters DropKey Endpoint Environment RouterWanKey Mapping MappingKey NextHop Port Settings FdbEntry FdbKey
         Uplink
     );
 }

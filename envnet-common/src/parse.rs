@@ -1,12 +1,18 @@
-//! Finds the headers of a frame, and refuses frames whose lengths lie.
+//! Finds the headers of a frame, and refuses frames with wrong lengths.
 //!
 //! Headers are read through [`Read`], because a packet in the kernel may be spread over pages: the programs read it with
 //! a helper, tests from a slice. Everything behind the Ethernet header is bounded by the IP total length, never by the
 //! length of the frame, which may be padded to Ethernet's 60 bytes.
 
-use bytemuck::{Pod, Zeroable};
+use core::mem::offset_of;
 
-use crate::{Address, DropReason, Mac, checksum::Checksum};
+use bytemuck::{Pod, Zeroable};
+use network_types::{
+    eth::{EthHdr, EtherType},
+    ip::Ipv4Hdr,
+};
+
+use crate::{Address, DropReason, Mac, checksum::Checksum, header::Wire};
 
 /// Something that bytes of a frame can be read from.
 pub trait Read {
@@ -31,17 +37,16 @@ impl Read for [u8] {
 pub type Ethertype = [u8; 2];
 
 /// IPv4.
-pub const ETHERTYPE_IPV4: Ethertype = [0x08, 0x00];
+pub const ETHERTYPE_IPV4: Ethertype = (EtherType::Ipv4 as u16).to_ne_bytes();
 /// ARP.
-pub const ETHERTYPE_ARP: Ethertype = [0x08, 0x06];
+pub const ETHERTYPE_ARP: Ethertype = (EtherType::Arp as u16).to_ne_bytes();
 /// An 802.1Q tag.
-pub const ETHERTYPE_VLAN: Ethertype = [0x81, 0x00];
+pub const ETHERTYPE_VLAN: Ethertype = (EtherType::Ieee8021q as u16).to_ne_bytes();
 /// An 802.1ad tag.
-pub const ETHERTYPE_QINQ: Ethertype = [0x88, 0xa8];
+pub const ETHERTYPE_QINQ: Ethertype = (EtherType::Ieee8021ad as u16).to_ne_bytes();
 
 /// An Ethernet header without a VLAN tag, at the start of a frame.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ethernet {
     /// Where the frame goes.
     pub destination: Mac,
@@ -53,35 +58,21 @@ pub struct Ethernet {
 
 impl Ethernet {
     /// Length of the header.
-    pub const LEN: usize = size_of::<Self>();
+    pub const LEN: usize = EthHdr::LEN;
 
     /// Reads the header.
     #[inline(always)]
     pub fn parse(packet: &(impl Read + ?Sized)) -> Result<Self, DropReason> {
-        packet.read(0).ok_or(DropReason::Truncated)
+        let Wire::<EthHdr>(header) = packet.read(0).ok_or(DropReason::Truncated)?;
+        Ok(Self {
+            destination: Mac(header.dst_addr),
+            source: Mac(header.src_addr),
+            ethertype: header.ether_type.to_ne_bytes(),
+        })
     }
 }
 
-/// The fixed part of an IPv4 header, as it stands in a frame.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub(crate) struct Ipv4Header {
-    version_and_service: [u8; 2],
-    total_length: [u8; 2],
-    identification: [u8; 2],
-    fragment: [u8; 2],
-    pub(crate) time_and_protocol: [u8; 2],
-    tail: Ipv4Tail,
-}
-
-/// The bytes of a word of a header, taken out of a register: where one byte is read, the compiler for BPF keeps all of the
-/// header in memory, byte by byte.
-#[inline(always)]
-pub(crate) const fn bytes(word: [u8; 2]) -> [u8; 2] {
-    u16::from_ne_bytes(word).to_ne_bytes()
-}
-
-/// What a translation changes of an IPv4 header: all of it is in one place.
+/// The part of an IPv4 header that a translation changes, in one piece.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Ipv4Tail {
@@ -104,7 +95,7 @@ pub enum Fragment {
     Later,
 }
 
-/// An IPv4 packet, and where it stands.
+/// An IPv4 packet, and its offsets in the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv4 {
     /// Offset of the header's checksum and addresses in the frame.
@@ -137,21 +128,19 @@ impl Ipv4 {
         Ok(ip)
     }
 
-    /// Decodes a header standing at `offset`; `None` when its version or header length cannot be. The total length is
+    /// Decodes a header at `offset`; `None` when its version or header length is wrong. The total length is
     /// taken as it is, since inside an ICMP error it is that of the original packet.
     #[inline(always)]
-    pub(crate) fn decode(offset: usize, header: Ipv4Header) -> Option<Self> {
-        let [version_and_length, _] = bytes(header.version_and_service);
-        let header_len = usize::from(version_and_length & 0x0f) * 4;
-        if version_and_length >> 4 != 4 || header_len < size_of::<Ipv4Header>() {
+    pub(crate) fn decode(offset: usize, Wire(header): Wire<Ipv4Hdr>) -> Option<Self> {
+        let header_len = usize::from(header.ihl());
+        if header.version() != 4 || header_len < Ipv4Hdr::LEN {
             return None;
         }
-        let [_, protocol] = bytes(header.time_and_protocol);
-        let fragment = u16::from_be_bytes(header.fragment);
+        let fragment = u16::from_be_bytes(header.frags);
         Some(Self {
-            tail_offset: offset + core::mem::offset_of!(Ipv4Header, tail),
+            tail_offset: offset + offset_of!(Ipv4Hdr, check),
             payload: offset + header_len,
-            end: offset + usize::from(u16::from_be_bytes(header.total_length)),
+            end: offset + usize::from(u16::from_be_bytes(header.tot_len)),
             fragment: if fragment & FRAGMENT_OFFSET != 0 {
                 Fragment::Later
             } else if fragment & MORE_FRAGMENTS != 0 {
@@ -159,8 +148,12 @@ impl Ipv4 {
             } else {
                 Fragment::Whole
             },
-            protocol,
-            tail: header.tail,
+            protocol: header.proto,
+            tail: Ipv4Tail {
+                checksum: Checksum(header.check),
+                source: Address(header.src_addr),
+                destination: Address(header.dst_addr),
+            },
         })
     }
 }

@@ -4,25 +4,34 @@
 //! to external. An ICMP error also quotes a packet that went the other way, so in the quoted header the other side is
 //! translated (RFC 5508, REQ-4 and REQ-5).
 
+use core::mem::offset_of;
+
+use network_types::{
+    icmp::{Icmpv4Hdr, Icmpv4Type},
+    ip::{IpProto, Ipv4Hdr},
+    tcp::TcpHdr,
+    udp::UdpHdr,
+};
+
 use crate::{
     Address, DropReason,
     checksum::{Change, Checksum},
-    parse::{Fragment, Ipv4, Ipv4Header, Ipv4Tail, Read},
+    parse::{Fragment, Ipv4, Ipv4Tail, Read},
 };
 
-pub(crate) const PROTOCOL_ICMP: u8 = 1;
-const PROTOCOL_TCP: u8 = 6;
-const PROTOCOL_UDP: u8 = 17;
-const PROTOCOL_DCCP: u8 = 33;
-const PROTOCOL_UDP_LITE: u8 = 136;
+pub(crate) const PROTOCOL_ICMP: u8 = IpProto::Icmp as u8;
+const PROTOCOL_TCP: u8 = IpProto::Tcp as u8;
+const PROTOCOL_UDP: u8 = IpProto::Udp as u8;
+const PROTOCOL_DCCP: u8 = IpProto::Dccp as u8;
+const PROTOCOL_UDP_LITE: u8 = IpProto::UdpLite as u8;
 
-pub(crate) const ICMP_LEN: usize = 8;
-const ICMP_CHECKSUM: usize = 2;
-const ICMP_UNREACHABLE: u8 = 3;
+pub(crate) const ICMP_LEN: usize = size_of::<Icmpv4Hdr>();
+const ICMP_CHECKSUM: usize = offset_of!(Icmpv4Hdr, check);
+const ICMP_UNREACHABLE: u8 = Icmpv4Type::DestinationUnreachable as u8;
 const ICMP_SOURCE_QUENCH: u8 = 4;
-const ICMP_REDIRECT: u8 = 5;
+const ICMP_REDIRECT: u8 = Icmpv4Type::Redirect as u8;
 const ICMP_TIME_EXCEEDED: u8 = 11;
-const ICMP_PARAMETER_PROBLEM: u8 = 12;
+const ICMP_PARAMETER_PROBLEM: u8 = Icmpv4Type::ParameterProblem as u8;
 
 /// Which way a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +118,7 @@ pub struct WordEdit {
 }
 
 /// Decides how to give `ip` the address `new` on its own side; `external` finds the external address of an internal one,
-/// for errors that are about somebody else's packet.
+/// for errors that quote a packet of another guest.
 #[inline(always)]
 pub fn translate(
     packet: &(impl Read + ?Sized),
@@ -161,14 +170,14 @@ fn embedded(
     let kind: u8 = packet.read(ip.payload).ok_or(DropReason::Truncated)?;
     match kind {
         _ if is_error(kind) => {}
-        // It names another router on the link of the host it is sent to (RFC 1812, section 5.2.7.2): nobody behind this
+        // It names another router on the receiver's own link (RFC 1812, section 5.2.7.2): no machine behind this
         // router shares that link. RFC 5508, REQ-11, leaves it to the NAT.
         ICMP_REDIRECT => return Err(DropReason::IcmpRedirect),
         _ => return Ok(None),
     }
 
     let offset = ip.payload + ICMP_LEN;
-    if offset + size_of::<Ipv4Header>() > ip.end {
+    if offset + Ipv4Hdr::LEN > ip.end {
         return Err(too_short(ip, DropReason::EmbeddedMalformed));
     }
     let inner = packet.read(offset).ok_or(DropReason::Truncated)?;
@@ -221,7 +230,7 @@ pub(crate) const fn is_query(kind: u8) -> bool {
     !is_error(kind) && kind != ICMP_REDIRECT
 }
 
-/// A first fragment is short because somebody made it so (RFC 1858); a whole packet is just broken.
+/// A first fragment is short on purpose (RFC 1858); a whole packet is broken.
 #[inline(always)]
 const fn too_short(ip: &Ipv4, whole: DropReason) -> DropReason {
     if matches!(ip.fragment, Fragment::First) {
@@ -278,9 +287,9 @@ impl L4Checksum {
     #[inline(always)]
     pub(crate) const fn locate(ip: &Ipv4) -> Option<Self> {
         let (offset, zero_is_none) = match ip.protocol {
-            PROTOCOL_TCP => (16, false),
+            PROTOCOL_TCP => (offset_of!(TcpHdr, check), false),
             // UDP-Lite knows no "no checksum", but a zero is just as illegal after as before (RFC 3828, section 3.1).
-            PROTOCOL_UDP | PROTOCOL_UDP_LITE => (6, true),
+            PROTOCOL_UDP | PROTOCOL_UDP_LITE => (offset_of!(UdpHdr, check), true),
             PROTOCOL_DCCP => (6, false),
             _ => return None,
         };

@@ -1,23 +1,23 @@
-//! What becomes of a packet, and why when it is dropped.
+//! The decision about a packet, and the reasons to drop one.
 
-/// The decision about one packet. The programs turn it into a kernel code in exactly one place.
+/// The decision about one packet. `envnet-ebpf/src/kernel_code.rs` turns it into a kernel code, for TC and for XDP.
 #[must_use = "a verdict that is not returned lets the packet through"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Let the kernel go on with the packet as it now is.
+    /// Accept the packet as it now is: the kernel continues with it.
     Pass,
-    /// Send the packet out of the interface the program runs on.
-    Reply,
-    /// Receive the packet on the interface the program runs on: a hairpin.
-    Hairpin,
-    /// Nothing to say about the packet: other programs on the interface, and then the kernel, go on with it.
+    /// No decision: other programs on the interface, and then the kernel, continue with the packet.
     Next,
+    /// Send the packet out of the interface that the program runs on.
+    RedirectSelf,
+    /// Receive the packet on the interface that the program runs on, as in a hairpin.
+    RedirectSelfIngress,
     /// Send the packet out of this interface.
-    Send(u32),
+    RedirectEgress(u32),
     /// Receive the packet on this interface.
-    Receive(u32),
-    /// Receive the packet on the other end, in another namespace, of this interface.
-    Cross(u32),
+    RedirectIngress(u32),
+    /// Receive the packet on the peer of this veth interface, in another namespace.
+    RedirectPeer(u32),
     /// Drop the packet and count it.
     Drop(DropReason),
 }
@@ -56,7 +56,7 @@ macro_rules! drop_reasons {
 }
 
 drop_reasons! {
-    /// The interface has no entry in the environments map: it is being taken down, or was never envnet's.
+    /// The interface has no entry in the environments map: it is being removed, or was never envnet's.
     UnknownInterface = 1, "unknown-interface";
     /// The frame ends inside a header that must be there.
     Truncated = 2, "truncated";
@@ -74,12 +74,12 @@ drop_reasons! {
     DestinationNotUnicast = 8, "destination-not-unicast";
     /// No mapping for the external destination.
     DestinationUnmapped = 9, "destination-unmapped";
-    /// From outside, with a source address that cannot be there: internal, loopback, multicast, broadcast or zero, or the
+    /// From outside, with a source address that cannot be outside: internal, loopback, multicast, broadcast or zero, or the
     /// environment's own external ones (RFC 1812, sections 5.3.7 and 5.3.8).
     SourceMartian = 10, "source-martian";
     /// Leaving with an internal source that has no mapping.
     SourceUnmapped = 11, "source-unmapped";
-    /// Leaving with a source that is not internal at all: a guest pretending to be someone else.
+    /// Leaving with a source that is not internal: a guest uses a foreign address.
     SourceForeign = 12, "source-foreign";
     /// The first fragment is too short to hold the checksum that the translation must correct (RFC 1858).
     TinyFragment = 13, "tiny-fragment";
@@ -87,18 +87,18 @@ drop_reasons! {
     EmbeddedMalformed = 14, "embedded-malformed";
     /// The packet inside an ICMP error is about an address without mapping (RFC 5508, REQ-4 and REQ-5).
     EmbeddedUnmapped = 15, "embedded-unmapped";
-    /// A kernel helper refused; the packet may be half written and must not go on.
+    /// A kernel helper failed. The packet may be half written and must not continue.
     HelperFailed = 16, "helper-failed";
-    /// An ICMP redirect, which concerns one link and means nothing behind a router (RFC 5508, REQ-11).
+    /// An ICMP redirect, which concerns one link and has no meaning behind a router (RFC 5508, REQ-11).
     IcmpRedirect = 17, "icmp-redirect";
-    /// A frame for another machine's Ethernet address, seen because the interface is promiscuous or the bridge floods.
+    /// A frame for another machine's Ethernet address: the interface is promiscuous, or the bridge floods.
     OtherHost = 18, "other-host";
-    /// The host's copy of what a guest sent to everybody, or to the bridge itself. The host takes no part in an
-    /// environment, whatever its sysctls say.
+    /// The host's copy of a broadcast or multicast of a guest, or a guest's frame to the bridge itself. The host takes no
+    /// part in an environment, whatever its sysctls say.
     HostBound = 19, "host-bound";
-    /// From a guest, with an address that is not the one mapped for it.
+    /// From a guest, with an IP address that is not mapped for it.
     SourceSpoofed = 20, "source-spoofed";
-    /// From a guest, with an Ethernet address that is configured for another, or that another one uses.
+    /// From a guest, with an Ethernet address that is configured for another guest, or that another port uses.
     MacSpoofed = 21, "mac-spoofed";
 }
 

@@ -1,17 +1,13 @@
-//! What guests say to everybody, or to the bridge: the host's copy of it, which goes no further.
+//! The host's copy of what guests send to everybody, or to the bridge itself. It is dropped.
 
-use aya_ebpf::{bindings::TC_ACT_SHOT, programs::TcContext};
-use envnet_common::{Address, DropReason, parse::Ethernet};
+use envnet_common::{DropReason, parse::Ethernet};
 
-use crate::{count, learned, maps, skb::Packet};
+use crate::{clock, fdb, kernel_code::Decision, maps, run::FastContext, skb::DirectPacket};
 
-/// Not logged like other drops: this is how it should be.
 #[inline(always)]
-pub(crate) fn run(context: &TcContext) -> i32 {
-    let packet = Packet::new(context);
-    if let (Some(port), Ok(ethernet)) = (maps::port(packet.interface()), Ethernet::parse(&packet)) {
-        learned::hear_through_bridge(port.environment.number, ethernet.source, count::now());
+pub(crate) fn decide(context: &FastContext<DirectPacket<'_>>) -> Decision {
+    if let (Some(port), Ok(ethernet)) = (maps::port(context.interface), Ethernet::parse(&context.packet)) {
+        fdb::forget_if_moved(port.environment.number, ethernet.source, clock::now());
     }
-    count::dropped(0, Address::UNSPECIFIED, DropReason::HostBound);
-    TC_ACT_SHOT
+    Err(DropReason::HostBound)
 }

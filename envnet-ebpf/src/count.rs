@@ -1,6 +1,6 @@
-//! Counts what happened to packets. The maps are per CPU, so a plain addition loses nothing.
+//! Packet and drop counters. The maps are per CPU, so a plain addition loses nothing.
 
-use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_ktime_get_coarse_ns};
+use aya_ebpf::bindings::BPF_NOEXIST;
 use envnet_common::{
     Address, DropReason,
     maps::{Counters, DropKey, MappingKey},
@@ -8,19 +8,25 @@ use envnet_common::{
 
 use crate::maps::{COUNTERS, DROPS};
 
+/// The key of drops that concern no mapping, or none that is known yet.
+pub(crate) const NO_MAPPING: MappingKey = MappingKey {
+    environment: 0,
+    internal: Address::UNSPECIFIED,
+};
+
 /// Counts a packet translated from external to internal.
 #[inline(always)]
-pub(crate) fn inbound(environment: u32, internal: Address, bytes: usize) {
-    if let Some(counters) = counters(environment, internal) {
+pub(crate) fn inbound(mapping: MappingKey, bytes: usize) {
+    if let Some(counters) = counters(mapping) {
         counters.packets_in += 1;
         counters.bytes_in += bytes as u64;
     }
 }
 
-/// Counts a packet translated from internal to external; `now` is as in [`now`].
+/// Counts a packet translated from internal to external; `now` is the time of [`clock`](crate::clock).
 #[inline(always)]
-pub(crate) fn outbound(environment: u32, internal: Address, bytes: usize, now: u64) {
-    if let Some(counters) = counters(environment, internal) {
+pub(crate) fn outbound(mapping: MappingKey, bytes: usize, now: u64) {
+    if let Some(counters) = counters(mapping) {
         counters.packets_out += 1;
         counters.bytes_out += bytes as u64;
         counters.last_seen = now;
@@ -28,23 +34,16 @@ pub(crate) fn outbound(environment: u32, internal: Address, bytes: usize, now: u
 }
 
 #[inline(always)]
-fn counters(environment: u32, internal: Address) -> Option<&'static mut Counters> {
-    let counters = COUNTERS.get_ptr_mut(MappingKey { environment, internal })?;
-    // SAFETY: the entry is this CPU's own, and no other program that counts runs on this CPU meanwhile. Should the entry
-    // be removed now, its memory is still an entry of this map until the program ends: a count may be lost, no more.
+fn counters(mapping: MappingKey) -> Option<&'static mut Counters> {
+    let counters = COUNTERS.get_ptr_mut(mapping)?;
+    // SAFETY: the entry is this CPU's own, and no other program that counts runs on this CPU meanwhile. If the entry is
+    // removed now, its memory stays an entry of this map until the program ends: at worst one count is lost.
     Some(unsafe { &mut *counters })
 }
 
-/// The time, to a tick, in nanoseconds of `CLOCK_MONOTONIC_COARSE`: reading a clock device for every packet is dear.
-#[inline(always)]
-pub(crate) fn now() -> u64 {
-    // SAFETY: the helper takes no arguments and cannot fail.
-    unsafe { bpf_ktime_get_coarse_ns() }
-}
-
-/// Counts a dropped packet; `internal` is unspecified when no mapping is concerned.
+/// Counts a dropped packet under the mapping that it concerns.
 ///
-/// A function of its own in the kernel, too, because every drop ends here.
+/// Not inlined, because every drop of every program ends here.
 #[inline(never)]
 pub(crate) fn dropped(environment: u32, internal: Address, reason: DropReason) {
     let reason = reason as u32;
@@ -53,14 +52,14 @@ pub(crate) fn dropped(environment: u32, internal: Address, reason: DropReason) {
         internal,
         reason,
     };
-    // Another CPU may insert the entry first, hence the second look.
+    // Another CPU may insert the entry between the first and the second attempt, hence the third.
     if add_one(key) || DROPS.insert(key, 1, u64::from(BPF_NOEXIST)).is_ok() || add_one(key) {
         return;
     }
-    // The map is full. The loader has put these entries there, one for each reason.
+    // The map is full. The loader has inserted this entry for every reason.
     add_one(DropKey {
-        environment: 0,
-        internal: Address::UNSPECIFIED,
+        environment: NO_MAPPING.environment,
+        internal: NO_MAPPING.internal,
         reason,
     });
 }

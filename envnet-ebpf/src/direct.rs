@@ -1,8 +1,7 @@
 //! Values in a packet's own memory, read and written two bytes at a time.
 //!
-//! The target has no unaligned access as far as the compiler knows, so it takes a value of unknown alignment apart into
-//! bytes, and those were most of what a program did. But frames begin at even addresses, and the fields of all headers are at
-//! even offsets.
+//! The compiler assumes that the target has no unaligned access. It reads a value of unknown alignment byte by byte, which
+//! was most of a program's work. But frames begin at even addresses, and the fields of all headers are at even offsets.
 
 use core::mem::MaybeUninit;
 

@@ -1,92 +1,99 @@
-//! What comes from a guest's port: nothing spoofed; then straight to a sibling, to the router, to another environment, or
-//! out of the uplink. The bridge is left with what goes to everybody and to stations not heard yet.
+//! Frames from a guest's port. Spoofed ones are dropped. The others go straight to a sibling, to the router, to another
+//! environment, or out of the uplink. The bridge gets broadcasts, multicasts, and frames to addresses not learned yet.
 
 use envnet_common::{
     Address, DropReason, Verdict,
     arp::Arp,
-    forward::{self, Ordinary},
-    maps::{Endpoint, Port, ROUTER_INSIDE_MAC},
+    forward::{self, Eligible},
+    maps::{Endpoint, MappingKey, Port, ROUTER_INSIDE_MAC},
     parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Ipv4, Read},
 };
 
 use crate::{
-    count,
-    learned::{self, Asking, Claim},
+    clock, count,
+    fdb::{self, Claim},
+    kernel_code::Decision,
     log,
     maps::{self, UPLINK},
-    run::Frame,
+    neighbours::{self, ProbeMode},
+    run::FastContext,
+    skb::DirectPacket,
 };
 
+type Context<'a> = FastContext<DirectPacket<'a>>;
+
 #[inline(always)]
-pub(crate) fn decide(frame: &mut Frame<'_>) -> Result<Verdict, DropReason> {
-    let Ok(ethernet) = Ethernet::parse(&frame.packet) else {
+pub(crate) fn decide(context: &mut Context<'_>) -> Decision {
+    let Ok(ethernet) = Ethernet::parse(&context.packet) else {
         return Ok(Verdict::Next);
     };
-    let Some(port) = maps::port(frame.interface) else {
+    let Some(port) = maps::port(context.interface) else {
         return Ok(Verdict::Next);
     };
     if ethernet.source.is_group() || !ethernet.source.is_set() {
-        // No station's address (IEEE 802.3, 3.2.3): the bridge drops the frame, and nothing is learned from it.
+        // Not a valid source (IEEE 802.3, 3.2.3): the bridge drops the frame, and nothing is learned from it.
         return Ok(Verdict::Next);
     }
-    let now = count::now();
-    frame.environment = port.environment.number;
-    frame.internal = port.internal;
-    let source = source(frame, &ethernet)?;
+    let now = clock::now();
+    context.mapping = MappingKey {
+        environment: port.environment.number,
+        internal: port.internal,
+    };
+    let source = source(context, &ethernet)?;
     if ethernet.source == ROUTER_INSIDE_MAC {
         return Err(DropReason::MacSpoofed);
     }
-    // On a port of its own, a guest is known whatever it sends.
+    // A port with one guest identifies it, whatever it sends.
     let address = source.unwrap_or(port.internal);
     let guest = if source.is_some() || port.internal != Address::UNSPECIFIED {
-        Some(guest(frame, &port, &ethernet, address, now)?)
+        Some(guest(context, &port, &ethernet, address, now)?)
     } else {
         None
     };
-    frame.internal = address;
-    let (mac, interface) = (ethernet.source, frame.interface);
+    context.mapping.internal = address;
+    let (mac, interface) = (ethernet.source, context.interface);
     match guest {
-        // What was just heard of the guest holds for its station, too.
+        // The location of the guest and the entry in the FDB are written together.
         Some(guest) if source.is_some() => {
             let environment = port.environment.number;
-            if learned::is_news(guest, mac, interface, now) {
-                let claim = learned::claim(guest, mac, interface, now);
-                learned::hear_station(environment, mac, interface, now, claim)?;
-                if claim != Claim::Mere {
-                    learned::hear_guest(guest, environment, mac, interface, now);
+            if neighbours::is_news(guest, mac, interface, now) {
+                let claim = fdb::claim(guest, mac, interface, now);
+                fdb::learn(environment, mac, interface, now, claim)?;
+                if claim != Claim::Unverified {
+                    neighbours::learn_location(guest, environment, mac, interface, now);
                 }
             }
         }
-        _ => learned::hear_station(port.environment.number, mac, interface, now, Claim::Mere)?,
+        _ => fdb::learn(port.environment.number, mac, interface, now, Claim::Unverified)?,
     }
 
     if ethernet.destination != ROUTER_INSIDE_MAC {
-        return Ok(sibling(frame, &port, &ethernet, now));
+        return Ok(sibling(context, &port, &ethernet, now));
     }
-    if frame.packet.had_tag() {
-        // Another network as far as the router is concerned; the tag would leave with the packet.
+    if context.packet.had_tag() {
+        // The router does not take part in a VLAN of the guests, and the tag would leave with the packet.
         return Ok(Verdict::Next);
     }
     if ethernet.ethertype == ETHERTYPE_IPV4
-        && let Some(decision) = out(frame, &port, now)
+        && let Some(decision) = out(context, &port, now)
     {
         return decision;
     }
-    frame.packet.address_to_host().ok_or(DropReason::HelperFailed)?;
-    Ok(Verdict::Cross(port.router))
+    context.packet.address_to_host().ok_or(DropReason::HelperFailed)?;
+    Ok(Verdict::RedirectPeer(port.router))
 }
 
-/// The internal address that the frame says it comes from; none when it says nothing, or that its sender has none yet.
+/// The internal address that the frame gives as its source; `None` when it gives none, or its sender has none yet.
 #[inline(always)]
-fn source(frame: &Frame<'_>, ethernet: &Ethernet) -> Result<Option<Address>, DropReason> {
-    if frame.packet.is_tagged() {
-        // A network of the guests' own, with addresses of its own, which nobody else takes part in.
+fn source(context: &Context<'_>, ethernet: &Ethernet) -> Result<Option<Address>, DropReason> {
+    if context.packet.is_tagged() {
+        // A VLAN of the guests has addresses of its own.
         return Ok(None);
     }
     let source = match ethernet.ethertype {
-        ETHERTYPE_IPV4 => Ipv4::parse(&frame.packet)?.tail.source,
+        ETHERTYPE_IPV4 => Ipv4::parse(&context.packet)?.tail.source,
         ETHERTYPE_ARP => {
-            let arp = Arp::parse(&frame.packet)?;
+            let arp = Arp::parse(&context.packet)?;
             if arp.sender_mac() != ethernet.source {
                 return Err(DropReason::MacSpoofed);
             }
@@ -94,8 +101,8 @@ fn source(frame: &Frame<'_>, ethernet: &Ethernet) -> Result<Option<Address>, Dro
         }
         _ => return Ok(None),
     };
-    // Who asks for an address by DHCP (RFC 2131, section 4.1) or probes one (RFC 5227, section 2.1.1) has none, and
-    // speaks to everybody.
+    // A guest that asks for an address by DHCP (RFC 2131, section 4.1) or probes one (RFC 5227, section 2.1.1) has none yet,
+    // and sends a broadcast.
     let has_none = source == Address::UNSPECIFIED && ethernet.destination.is_group();
     Ok((!has_none).then_some(source))
 }
@@ -103,7 +110,7 @@ fn source(frame: &Frame<'_>, ethernet: &Ethernet) -> Result<Option<Address>, Dro
 /// The guest with this internal address, if it can be the sender of the frame.
 #[inline(always)]
 fn guest(
-    frame: &Frame<'_>,
+    context: &Context<'_>,
     port: &Port,
     ethernet: &Ethernet,
     address: Address,
@@ -116,9 +123,8 @@ fn guest(
     }
     let guest = maps::endpoint(external(port, address)).ok_or(DropReason::SourceSpoofed)?;
     let location = &guest.location;
-    // Where guests share a port, or it is not known whose it is, an address stays where it was heard as long as it is
-    // heard there.
-    let elsewhere = location.interface != frame.interface && learned::is_heard(&location.age, now);
+    // On a port that does not belong to one guest, an address that is fresh on another port is refused.
+    let elsewhere = location.interface != context.interface && neighbours::is_fresh(&location.age, now);
     if guest.internal != address || guest.environment.number != environment.number || (!own_port && elsewhere) {
         return Err(DropReason::SourceSpoofed);
     }
@@ -135,71 +141,78 @@ fn external(port: &Port, internal: Address) -> Address {
     internal.rebase(environment.external, environment.mask)
 }
 
-/// To a sibling, if it was heard.
+/// To a sibling whose address has been learned.
 #[inline(always)]
-fn sibling(frame: &Frame<'_>, port: &Port, ethernet: &Ethernet, now: u64) -> Verdict {
+fn sibling(context: &Context<'_>, port: &Port, ethernet: &Ethernet, now: u64) -> Verdict {
     if ethernet.destination.is_group() {
         return Verdict::Next;
     }
-    let exists = |interface| frame.packet.exists(interface);
-    match learned::station(port.environment.number, ethernet.destination, now, exists) {
-        Some(interface) if interface != frame.interface => Verdict::Send(interface),
+    let exists = |interface| context.packet.exists(interface);
+    match fdb::port_of(port.environment.number, ethernet.destination, now, exists) {
+        Some(interface) if interface != context.interface => Verdict::RedirectEgress(interface),
         _ => Verdict::Next,
     }
 }
 
-/// Out of the environment; `None` when that is the router's business, and the packet was not changed.
+/// Out of the environment. `None` leaves the packet to the router, unchanged.
 #[inline(always)]
-fn out(frame: &mut Frame<'_>, port: &Port, now: u64) -> Option<Result<Verdict, DropReason>> {
+fn out(context: &mut Context<'_>, port: &Port, now: u64) -> Option<Decision> {
     const HOPS: u8 = 1;
-    let ordinary = Ordinary::parse(&frame.packet, HOPS)?;
-    let (source, destination) = (ordinary.ip.tail.source, ordinary.ip.tail.destination);
+    let eligible = Eligible::parse(&context.packet, HOPS)?;
+    let (source, destination) = (eligible.ip.tail.source, eligible.ip.tail.destination);
     let environment = &port.environment;
     if environment.is_internal(destination) || log::wants_translations() {
         return None;
     }
-    let size = frame.packet.size();
+    let size = context.packet.size();
+    let sender = MappingKey {
+        environment: environment.number,
+        internal: source,
+    };
     let own = external(port, source);
     let uplink = UPLINK.get(0)?;
 
     if let Some(other) = maps::endpoint(destination) {
-        // Two routers would have forwarded it, or one twice.
+        // Two routers would have forwarded it, or one router twice.
         const HOPS: u8 = 2;
-        let (number, internal) = (other.environment.number, other.internal);
-        if !ordinary.lasts(HOPS) {
+        let receiver = MappingKey {
+            environment: other.environment.number,
+            internal: other.internal,
+        };
+        if !eligible.has_ttl_for(HOPS) {
             return None;
         }
-        let (mac, interface) = learned::location(other, now, Asking::Later)?;
-        if !frame.packet.fits(interface, uplink.mtu) {
+        let (mac, interface) = neighbours::location(other, now, ProbeMode::Defer)?;
+        if !context.packet.fits(interface, uplink.mtu) {
             return None;
         }
-        let forward = ordinary.forward(Some(own), Some(internal), HOPS)?;
+        let forward = eligible.forward(Some(own), Some(receiver.internal), HOPS)?;
         return Some(
-            forward::write(&mut frame.packet, &forward, mac, ROUTER_INSIDE_MAC).map(|()| {
-                count::outbound(environment.number, source, size, now);
-                count::inbound(number, internal, size);
-                Verdict::Send(interface)
+            forward::write(&mut context.packet, &forward, mac, ROUTER_INSIDE_MAC).map(|()| {
+                count::outbound(sender, size, now);
+                count::inbound(receiver, size);
+                Verdict::RedirectEgress(interface)
             }),
         );
     }
 
     if environment.is_external(destination) {
-        // Nobody's: the router believes nobody outside who claims to have it.
+        // Not mapped. The router refuses ARP from outside for it.
         return None;
     }
-    let hop = learned::next_hop(uplink.next_hop(destination)?, now)?;
-    if !frame.packet.fits(port.exit, uplink.mtu) {
+    let hop = neighbours::next_hop(uplink.next_hop_towards(destination)?, now)?;
+    if !context.packet.fits(port.exit, uplink.mtu) {
         return None;
     }
-    let forward = ordinary.forward(Some(own), None, HOPS)?;
+    let forward = eligible.forward(Some(own), None, HOPS)?;
     Some(
-        forward::write(&mut frame.packet, &forward, hop, environment.mac).map(|()| {
-            count::outbound(environment.number, source, size, now);
-            // The host itself is not out there.
+        forward::write(&mut context.packet, &forward, hop, environment.mac).map(|()| {
+            count::outbound(sender, size, now);
+            // The host itself is not on the wire.
             if port.exit_is_port != 0 || hop == uplink.mac {
-                Verdict::Receive(port.exit)
+                Verdict::RedirectIngress(port.exit)
             } else {
-                Verdict::Send(port.exit)
+                Verdict::RedirectEgress(port.exit)
             }
         }),
     )

@@ -1,63 +1,62 @@
 //! The fast path from the uplink to a guest, the same for TC and XDP.
 
 use envnet_common::{
-    DropReason,
-    apply::Write,
-    forward::{self, Ordinary},
-    maps::ROUTER_INSIDE_MAC,
+    Verdict,
+    forward::{self, Eligible},
+    maps::{MappingKey, ROUTER_INSIDE_MAC},
     parse::Ethernet,
 };
 
 use crate::{
-    count,
-    learned::{self, Asking},
+    clock, count,
+    entry::{EntryPoint, Forwardable},
+    kernel_code::Decision,
     log,
-    maps::{self, GATEWAY_PREFIX, UPLINK},
+    maps::{self, ROUTER_WAN_PREFIX, UPLINK},
+    neighbours,
+    run::FastContext,
 };
 
-/// Translates a packet and returns the interface it leaves by; `None` when it is the router's, and was not changed.
-///
-/// `only` is the environment that the program's interface leads to, if it is one. `reaches` says whether the packet can leave by
-/// an interface with an MTU.
+/// Translates a packet and sends it to the guest's port. `None` leaves the packet to the router, unchanged.
 #[inline(always)]
-pub(crate) fn decide<P: Write>(
-    packet: &mut P,
+pub(crate) fn decide<P: Forwardable>(
+    context: &mut FastContext<P>,
     ethernet: &Ethernet,
-    only: Option<u32>,
-    asking: Asking,
-    reaches: impl FnOnce(&P, u32, u32) -> bool,
-) -> Option<Result<u32, DropReason>> {
+    entry: EntryPoint,
+) -> Option<Decision> {
     const HOPS: u8 = 1;
-    // Most of what comes in is the host's own.
-    if ethernet.destination.first_byte() != GATEWAY_PREFIX {
+    // Most of what comes in is for the host itself.
+    if ethernet.destination.first_byte() != ROUTER_WAN_PREFIX {
         return None;
     }
+    let packet = &mut context.packet;
     let endpoint = maps::endpoint(forward::destination(packet)?)?;
     let uplink = UPLINK.get(0)?;
     let environment = &endpoint.environment;
-    if only.is_some_and(|only| only != environment.number)
-        || ethernet.destination != environment.mac
-        || log::wants_translations()
-    {
+    if !entry.leads_to(environment.number) || ethernet.destination != environment.mac || log::wants_translations() {
         return None;
     }
-    let now = count::now();
-    let ordinary = Ordinary::parse(packet, HOPS)?;
-    let source = ordinary.ip.tail.source;
-    // What the router would refuse, it shall refuse, and count.
+    let now = clock::now();
+    let eligible = Eligible::parse(packet, HOPS)?;
+    let source = eligible.ip.tail.source;
+    // The router refuses these sources, and counts the drop.
     if environment.is_internal(source) || environment.is_external(source) {
         return None;
     }
-    let (number, internal) = (environment.number, endpoint.internal);
-    let (mac, interface) = learned::location(endpoint, now, asking)?;
-    if !reaches(packet, interface, uplink.mtu) {
+    let mapping = MappingKey {
+        environment: environment.number,
+        internal: endpoint.internal,
+    };
+    let (mac, interface) = neighbours::location(endpoint, now, entry.probe_mode())?;
+    if !packet.can_leave_by(interface, uplink.mtu) {
         return None;
     }
-    let forward = ordinary.forward(None, Some(internal), HOPS)?;
-    learned::confirm_next_hop(endpoint, uplink, ethernet, source, now);
+    let forward = eligible.forward(None, Some(mapping.internal), HOPS)?;
+    neighbours::confirm_next_hop(endpoint, uplink, ethernet, source, now);
     let size = packet.size();
+    context.mapping = mapping;
     Some(forward::write(packet, &forward, mac, ROUTER_INSIDE_MAC).map(|()| {
-        count::inbound(number, internal, size);
-        interface
+        count::inbound(mapping, size);
+        Verdict::RedirectEgress(interface)
     }))
 }

@@ -1,7 +1,7 @@
 //! Log lines, when [`Settings::log`] asks for them.
 //!
-//! Formatting takes far more instructions than translating, so it stays in functions of its own; off the hot path, the
-//! price is one load of a setting.
+//! Formatting takes far more instructions than translating, so it stays in functions that are not inlined. While nothing is
+//! logged, the cost is one load of a setting.
 
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use aya_log_ebpf::info;
@@ -14,10 +14,10 @@ use envnet_common::{
 
 use crate::{maps::SETTINGS, skb::Packet};
 
-/// Logs a dropped packet at [`Settings::log`] 1.
+/// Logs a dropped packet at [`Settings::log`] 1; but not the host's copies of broadcasts, whose drops are normal.
 #[inline(always)]
 pub(crate) fn dropped(context: &TcContext, environment: u32, reason: DropReason) {
-    if level() >= 1 {
+    if reason != DropReason::HostBound && level() >= 1 {
         drop_line(context.skb.skb, environment, reason as u32);
     }
 }
@@ -30,7 +30,7 @@ pub(crate) fn translated(environment: u32, rewrite: &Rewrite) {
     }
 }
 
-/// Whether every translation is to be logged. Only the slow path logs them, so the fast path then leaves it to that.
+/// Whether every translation is to be logged. Only the slow path logs them, so the fast path then takes no packet.
 #[inline(always)]
 pub(crate) fn wants_translations() -> bool {
     level() >= 2

@@ -1,8 +1,9 @@
-//! The programs that run in the kernel. The slow path is on both directions of `gwE` in each router namespace; the fast path
-//! is in the host, on the uplink and on the ports of `brE`, and leaves to the slow path whatever it does not know.
+//! The programs that run in the kernel. The slow path runs on both directions of `gwE`, the router's WAN port, in each
+//! router namespace. The fast path runs in the host, on the uplink and on the ports of `brE`. Anything that it cannot handle
+//! falls through to the slow path.
 //!
-//! The entry points only sequence: the module of the same name decides, and [`run`] does what all have in common. What may
-//! pass, what is written and where is in `envnet-common`.
+//! Each program only names its steps: [`run`] prepares the context, the module with the program's name decides, and
+//! [`kernel_code`] carries the decision out. The rules, and what a translation writes, are in `envnet-common`.
 
 #![no_std]
 #![no_main]
@@ -16,13 +17,17 @@
 )]
 
 mod bridge_ingress;
+mod clock;
 mod count;
 mod direct;
+mod entry;
+mod fdb;
 mod guest_ingress;
 mod inbound;
-mod learned;
+mod kernel_code;
 mod log;
 mod maps;
+mod neighbours;
 mod router_egress;
 mod router_ingress;
 mod router_port;
@@ -31,6 +36,7 @@ mod skb;
 mod uplink_egress;
 mod uplink_ingress;
 mod uplink_xdp;
+mod xdp;
 
 use aya_ebpf::{
     macros::{classifier, xdp},
@@ -55,22 +61,22 @@ fn uplink_ingress(context: TcContext) -> i32 {
     run::fast(&context, uplink_ingress::decide)
 }
 
-/// TC egress of the uplink bridge's port towards `gwE`: the same, seen from behind.
+/// TC egress of the uplink bridge's port towards `gwE`: the fast path in, in bridge mode.
 #[classifier]
-fn gateway_port_egress(context: TcContext) -> i32 {
+fn wan_port_egress(context: TcContext) -> i32 {
     run::fast(&context, uplink_ingress::decide_at_port)
 }
 
-/// TC egress of the uplink: what the host and the environments have to say to each other.
+/// TC egress of the uplink: frames between the host and the environments.
 #[classifier]
 fn uplink_egress(context: TcContext) -> i32 {
-    run::fast(&context, |frame| uplink_egress::decide(&context, frame))
+    run::fast(&context, uplink_egress::decide)
 }
 
 /// XDP of the uplink: the fast path in, for uplinks that have finished checksums.
 #[xdp(frags)]
 fn uplink_xdp(context: XdpContext) -> u32 {
-    uplink_xdp::run(&context)
+    run::xdp(&context, uplink_xdp::decide)
 }
 
 /// TC ingress of a guest's port of `brE`: the fast path out, and across.
@@ -82,20 +88,20 @@ fn guest_ingress(context: TcContext) -> i32 {
 /// TC ingress of the router's port of `brE`: from the router to its guests.
 #[classifier]
 fn router_port_ingress(context: TcContext) -> i32 {
-    run::fast(&context, |frame| Ok(router_port::ingress(frame)))
+    run::fast(&context, |context| Ok(router_port::ingress(context)))
 }
 
-/// TC egress of the router's port of `brE`: who has moved to a port that has no programs.
+/// TC egress of the router's port of `brE`: notices addresses that have moved to a port without programs.
 #[classifier]
 fn router_port_egress(context: TcContext) -> i32 {
-    run::fast(&context, |frame| Ok(router_port::egress(frame)))
+    run::fast(&context, |context| Ok(router_port::egress(context)))
 }
 
-/// TC ingress of `brE` in the host: from the guests to the host itself, which must hear nothing. The host may route,
-/// proxy ARP and accept router advertisements; frames between the bridge's ports do not come this way.
+/// TC ingress of `brE` in the host: from the guests to the host itself, which must receive nothing, because it may route,
+/// proxy ARP and accept router advertisements. Frames between the bridge's ports do not pass here.
 #[classifier]
 fn bridge_ingress(context: TcContext) -> i32 {
-    bridge_ingress::run(&context)
+    run::fast(&context, |context| bridge_ingress::decide(context))
 }
 
 #[cfg(not(test))]
@@ -104,7 +110,7 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-/// Some helpers are for GPL-compatible programs only.
+/// Some helpers are only for programs with a GPL-compatible license.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

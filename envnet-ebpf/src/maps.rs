@@ -1,4 +1,4 @@
-//! The maps; their layouts and what they are for are in [`envnet_common::maps`].
+//! The maps. [`envnet_common::maps`] documents their layouts and purposes.
 //!
 //! The hash maps allocate entries as they are inserted, so that memory follows use.
 
@@ -8,16 +8,17 @@ use aya_ebpf::{
     maps::{Array, DevMapHash, HashMap, LruHashMap, PerCpuHashMap},
 };
 use envnet_common::{
-    Address,
+    Address, Mac,
     lookup::Mappings,
     maps::{
-        Counters, DropKey, Endpoint, Environment, GatewayKey, Mapping, MappingKey, NextHop, Port, Settings, Station,
-        StationKey, Uplink,
+        Counters, DropKey, Endpoint, Environment, FdbEntry, FdbKey, Mapping, MappingKey, NextHop, Port, RouterWanKey,
+        Settings, Uplink,
     },
 };
 
-/// First byte of every gateway's Ethernet address, which spares nearly all of the host's own traffic a look into a map.
-pub(crate) const GATEWAY_PREFIX: u8 = 0xfe;
+/// First byte of the Ethernet address of every router's WAN port. Most of the host's own traffic is sorted out by it,
+/// without a look-up.
+pub(crate) const ROUTER_WAN_PREFIX: u8 = 0xfe;
 
 #[map]
 pub(crate) static ENVIRONMENTS: HashMap<u32, Environment> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
@@ -33,7 +34,7 @@ pub(crate) static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static UPLINK: Array<Uplink> = Array::with_max_entries(1, 0);
 #[map]
-pub(crate) static GATEWAYS: HashMap<GatewayKey, u32> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+pub(crate) static ROUTER_WANS: HashMap<RouterWanKey, u32> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 #[map]
 pub(crate) static PORTS: HashMap<u32, Port> = HashMap::with_max_entries(262_144, BPF_F_NO_PREALLOC);
 #[map]
@@ -41,7 +42,7 @@ pub(crate) static TAPS: DevMapHash = DevMapHash::with_max_entries(65_536, 0);
 #[map]
 pub(crate) static ENDPOINTS: HashMap<Address, Endpoint> = HashMap::with_max_entries(262_144, BPF_F_NO_PREALLOC);
 #[map]
-pub(crate) static STATIONS: LruHashMap<StationKey, Station> = LruHashMap::with_max_entries(65_536, 0);
+pub(crate) static FDB: LruHashMap<FdbKey, FdbEntry> = LruHashMap::with_max_entries(65_536, 0);
 #[map]
 pub(crate) static NEXT_HOPS: LruHashMap<Address, NextHop> = LruHashMap::with_max_entries(16_384, 0);
 
@@ -53,7 +54,7 @@ pub(crate) fn environment(interface: u32) -> Option<Environment> {
     unsafe { ENVIRONMENTS.get(interface) }.copied()
 }
 
-/// [`MAPPINGS`], as the decisions see it.
+/// [`MAPPINGS`] behind the trait that decisions use.
 #[derive(Clone, Copy)]
 pub(crate) struct MappingsMap;
 
@@ -72,19 +73,19 @@ pub(crate) fn port(interface: u32) -> Option<Port> {
     unsafe { PORTS.get(interface) }.copied()
 }
 
-/// The entry of an external address. It stays readable until the program ends; should it be removed meanwhile and become
-/// another mapping's, [`Location::environment`](envnet_common::maps::Location) tells what was written to it late.
+/// The entry of an external address. It stays readable until the program ends. If it is removed meanwhile and reused for
+/// another mapping, [`Location::environment`](envnet_common::maps::Location) shows that a late write is not the mapping's.
 #[inline(always)]
 pub(crate) fn endpoint(external: Address) -> Option<&'static mut Endpoint> {
     let endpoint = ENDPOINTS.get_ptr_mut(external)?;
-    // SAFETY: the entry is plain data of this size and alignment. Others may write to it at the same time, which the
-    // kernel's memory model allows; what can come of it is told at `Location`.
+    // SAFETY: the entry is plain data of this size and alignment. Other CPUs may write to it at the same time, which the
+    // kernel's memory model allows; `Location` documents the effect.
     Some(unsafe { &mut *endpoint })
 }
 
-/// Whether an Ethernet address is that of a `gwE`.
+/// Whether an Ethernet address is that of a router's WAN port.
 #[inline(always)]
-pub(crate) fn is_gateway(mac: envnet_common::Mac) -> bool {
-    // SAFETY: nothing is read but that there is an entry.
-    unsafe { GATEWAYS.get(GatewayKey::from(mac)) }.is_some()
+pub(crate) fn is_router_wan(mac: Mac) -> bool {
+    // SAFETY: only the existence of the entry is used.
+    unsafe { ROUTER_WANS.get(RouterWanKey::from(mac)) }.is_some()
 }

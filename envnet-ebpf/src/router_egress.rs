@@ -1,4 +1,4 @@
-//! From the router to the outside: internal sources become external; what has no external one does not leave.
+//! From the router to the outside: internal sources become external. A packet whose source is not mapped is dropped.
 
 use envnet_common::{
     DropReason, Verdict, admit,
@@ -8,53 +8,53 @@ use envnet_common::{
     translate::{Direction, translate},
 };
 
-use crate::{count, log, run::Subject};
+use crate::{clock, count, kernel_code::Decision, log, run::SlowContext};
 
 #[inline(always)]
-pub(crate) fn decide(subject: &mut Subject<'_>) -> Result<Verdict, DropReason> {
-    let ethernet = Ethernet::parse(&subject.packet)?;
+pub(crate) fn decide(context: &mut SlowContext<'_>) -> Decision {
+    let ethernet = Ethernet::parse(&context.packet)?;
     match ethernet.ethertype {
-        ETHERTYPE_IPV4 => ipv4(subject, &ethernet),
-        ETHERTYPE_ARP => arp(subject),
+        ETHERTYPE_IPV4 => ipv4(context, &ethernet),
+        ETHERTYPE_ARP => arp(context),
         _ => Err(DropReason::NotIpv4),
     }
 }
 
 #[inline(always)]
-fn ipv4(subject: &mut Subject<'_>, ethernet: &Ethernet) -> Result<Verdict, DropReason> {
-    let lookup = subject.lookup;
+fn ipv4(context: &mut SlowContext<'_>, ethernet: &Ethernet) -> Decision {
+    let lookup = context.lookup;
     let environment = lookup.environment;
-    let ip = Ipv4::parse(&subject.packet)?;
+    let ip = Ipv4::parse(&context.packet)?;
     let Some(external) = lookup.external(ip.tail.source) else {
         return Err(admit::source_out_refusal(&ip, environment));
     };
-    subject.internal = ip.tail.source;
+    context.internal = ip.tail.source;
     admit::destination(ethernet, &ip)?;
-    let rewrite = translate(&subject.packet, &ip, Direction::Outbound, external, |internal| {
+    let rewrite = translate(&context.packet, &ip, Direction::Outbound, external, |internal| {
         lookup.external(internal)
     })?;
-    apply(&mut subject.packet, &rewrite)?;
-    count::outbound(environment.number, ip.tail.source, subject.packet.size(), count::now());
+    apply(&mut context.packet, &rewrite)?;
+    count::outbound(context.mapping(), context.packet.size(), clock::now());
     log::translated(environment.number, &rewrite);
 
     if environment.is_external(ip.tail.destination) && lookup.internal(ip.tail.destination).is_some() {
-        // Nobody outside has this address, and a macvlan never hears itself. The packet comes in again with its external
-        // source (RFC 4787, REQ-9a), for which it must be addressed to the interface.
-        subject
+        // No machine outside has this address, and a macvlan never receives its own frames. The packet comes in again with its
+        // external source (RFC 4787, REQ-9a), for which it must be addressed to the interface.
+        context
             .packet
             .write(0, environment.mac)
             .ok_or(DropReason::HelperFailed)?;
-        return Ok(Verdict::Hairpin);
+        return Ok(Verdict::RedirectSelfIngress);
     }
     Ok(Verdict::Pass)
 }
 
 #[inline(always)]
-fn arp(subject: &mut Subject<'_>) -> Result<Verdict, DropReason> {
-    let packet = &mut subject.packet;
-    match arp::outbound(&Arp::parse(packet)?, &subject.lookup)? {
+fn arp(context: &mut SlowContext<'_>) -> Decision {
+    let packet = &mut context.packet;
+    match arp::outbound(&Arp::parse(packet)?, &context.lookup)? {
         Action::Pass => Ok(Verdict::Pass),
         Action::Rewrite(arp) => arp::write(packet, &arp).map(|()| Verdict::Pass),
-        Action::Answer(answer) => arp::write_answer(packet, &answer).map(|()| Verdict::Hairpin),
+        Action::Answer(answer) => arp::write_answer(packet, &answer).map(|()| Verdict::RedirectSelfIngress),
     }
 }

@@ -1,4 +1,4 @@
-//! From outside to the router: external destinations become internal, ARP for them is answered.
+//! From outside to the router: external destinations become internal, and ARP requests for them are answered.
 
 use envnet_common::{
     DropReason, Verdict, admit,
@@ -8,43 +8,43 @@ use envnet_common::{
     translate::{Direction, translate},
 };
 
-use crate::{count, log, run::Subject};
+use crate::{count, kernel_code::Decision, log, run::SlowContext};
 
 #[inline(always)]
-pub(crate) fn decide(subject: &mut Subject<'_>) -> Result<Verdict, DropReason> {
-    let ethernet = Ethernet::parse(&subject.packet)?;
-    admit::frame_in(&ethernet, subject.packet.is_tagged(), subject.lookup.environment)?;
+pub(crate) fn decide(context: &mut SlowContext<'_>) -> Decision {
+    let ethernet = Ethernet::parse(&context.packet)?;
+    admit::frame_in(&ethernet, context.packet.is_tagged(), context.lookup.environment)?;
     match ethernet.ethertype {
-        ETHERTYPE_IPV4 => ipv4(subject, &ethernet),
-        ETHERTYPE_ARP => arp(subject),
+        ETHERTYPE_IPV4 => ipv4(context, &ethernet),
+        ETHERTYPE_ARP => arp(context),
         _ => Err(DropReason::NotIpv4),
     }
 }
 
 #[inline(always)]
-fn ipv4(subject: &mut Subject<'_>, ethernet: &Ethernet) -> Result<Verdict, DropReason> {
-    let environment = subject.lookup.environment;
-    let ip = Ipv4::parse(&subject.packet)?;
+fn ipv4(context: &mut SlowContext<'_>, ethernet: &Ethernet) -> Decision {
+    let environment = context.lookup.environment;
+    let ip = Ipv4::parse(&context.packet)?;
     admit::destination(ethernet, &ip)?;
-    let internal = subject
+    let internal = context
         .lookup
         .internal(ip.tail.destination)
         .ok_or(DropReason::DestinationUnmapped)?;
-    subject.internal = internal;
+    context.internal = internal;
     admit::source_in(ethernet, &ip, environment)?;
-    let rewrite = translate(&subject.packet, &ip, Direction::Inbound, internal, |_| None)?;
-    apply(&mut subject.packet, &rewrite)?;
-    count::inbound(environment.number, internal, subject.packet.size());
+    let rewrite = translate(&context.packet, &ip, Direction::Inbound, internal, |_| None)?;
+    apply(&mut context.packet, &rewrite)?;
+    count::inbound(context.mapping(), context.packet.size());
     log::translated(environment.number, &rewrite);
     Ok(Verdict::Pass)
 }
 
 #[inline(always)]
-fn arp(subject: &mut Subject<'_>) -> Result<Verdict, DropReason> {
-    let packet = &mut subject.packet;
-    match arp::inbound(&Arp::parse(packet)?, &subject.lookup)? {
+fn arp(context: &mut SlowContext<'_>) -> Decision {
+    let packet = &mut context.packet;
+    match arp::inbound(&Arp::parse(packet)?, &context.lookup)? {
         Action::Pass => Ok(Verdict::Pass),
         Action::Rewrite(arp) => arp::write(packet, &arp).map(|()| Verdict::Pass),
-        Action::Answer(answer) => arp::write_answer(packet, &answer).map(|()| Verdict::Reply),
+        Action::Answer(answer) => arp::write_answer(packet, &answer).map(|()| Verdict::RedirectSelf),
     }
 }

@@ -1,32 +1,33 @@
-//! The bridge's port towards the router: what comes from there goes straight to the port that the guest is behind.
+//! The bridge's port towards the router: a frame from the router goes straight to the port that its destination is behind.
 
 use envnet_common::{Verdict, parse::Ethernet};
 
-use crate::{count, learned, maps, run::Frame};
+use crate::{clock, fdb, maps, run::FastContext, skb::DirectPacket};
 
 #[inline(always)]
-pub(crate) fn ingress(frame: &mut Frame<'_>) -> Verdict {
-    let Ok(ethernet) = Ethernet::parse(&frame.packet) else {
+pub(crate) fn ingress(context: &FastContext<DirectPacket<'_>>) -> Verdict {
+    let Ok(ethernet) = Ethernet::parse(&context.packet) else {
         return Verdict::Next;
     };
-    let Some(port) = maps::port(frame.interface) else {
+    let Some(port) = maps::port(context.interface) else {
         return Verdict::Next;
     };
     if ethernet.destination.is_group() {
         return Verdict::Next;
     }
-    let exists = |interface| frame.packet.exists(interface);
-    match learned::station(port.environment.number, ethernet.destination, count::now(), exists) {
-        Some(interface) => Verdict::Send(interface),
+    let exists = |interface| context.packet.exists(interface);
+    match fdb::port_of(port.environment.number, ethernet.destination, clock::now(), exists) {
+        Some(interface) => Verdict::RedirectEgress(interface),
         None => Verdict::Next,
     }
 }
 
-/// What goes to the router through the bridge comes from where no program is, or it would have crossed over by itself.
+/// A frame to the router that the bridge forwards comes from a port without programs: `guest_ingress` would have
+/// redirected it past the bridge.
 #[inline(always)]
-pub(crate) fn egress(frame: &mut Frame<'_>) -> Verdict {
-    if let (Some(port), Ok(ethernet)) = (maps::port(frame.interface), Ethernet::parse(&frame.packet)) {
-        learned::hear_through_bridge(port.environment.number, ethernet.source, count::now());
+pub(crate) fn egress(context: &FastContext<DirectPacket<'_>>) -> Verdict {
+    if let (Some(port), Ok(ethernet)) = (maps::port(context.interface), Ethernet::parse(&context.packet)) {
+        fdb::forget_if_moved(port.environment.number, ethernet.source, clock::now());
     }
     Verdict::Next
 }

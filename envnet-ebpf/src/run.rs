@@ -1,46 +1,56 @@
-//! Runs one decision on one packet, and turns the verdict into a kernel code, here and nowhere else.
+//! Runs one decision on one packet: prepares the context, and hands the decision to [`kernel_code`].
 
-use aya_ebpf::{
-    bindings::{BPF_F_INGRESS, TC_ACT_OK, TC_ACT_SHOT, TC_ACT_UNSPEC},
-    helpers::{bpf_redirect, bpf_redirect_peer},
-    programs::TcContext,
+use aya_ebpf::programs::{TcContext, XdpContext};
+use envnet_common::{
+    Address, DropReason,
+    lookup::Lookup,
+    maps::{Environment, MappingKey},
 };
-use envnet_common::{Address, DropReason, Verdict, lookup::Lookup, maps::Environment};
 
 use crate::{
-    count, log,
+    count::NO_MAPPING,
+    kernel_code::{self, Decision},
     maps::{self, MappingsMap},
-    skb::{Linear, Packet},
+    skb::{DirectPacket, Packet},
+    xdp::XdpPacket,
 };
 
-/// A packet at the border of a router namespace, and what is known about it.
-pub(crate) struct Subject<'a> {
+/// A packet at the router's WAN port, and what is known about it.
+pub(crate) struct SlowContext<'a> {
     pub packet: Packet<'a>,
     pub lookup: Lookup<'a, MappingsMap>,
     /// Internal address of the mapping concerned, once it is known: drops are counted under it.
     pub internal: Address,
 }
 
-/// The slow path: finds the environment, and lets the direction decide.
+/// Runs a program of the slow path. Its environment is that of the interface.
 #[inline(always)]
-pub(crate) fn slow(context: &TcContext, decide: impl FnOnce(&mut Subject<'_>) -> Result<Verdict, DropReason>) -> i32 {
+pub(crate) fn slow(context: &TcContext, decide: impl FnOnce(&mut SlowContext<'_>) -> Decision) -> i32 {
     let packet = Packet::new(context);
-    let interface = packet.interface();
-    let Some(environment) = maps::environment(interface) else {
-        count::dropped(0, Address::UNSPECIFIED, DropReason::UnknownInterface);
-        return TC_ACT_SHOT;
+    let Some(environment) = maps::environment(packet.interface()) else {
+        return kernel_code::tc(context, NO_MAPPING, Err(DropReason::UnknownInterface));
     };
-    let lookup = lookup(&environment);
-    let mut subject = Subject {
+    let mut slow = SlowContext {
         packet,
-        lookup,
+        lookup: lookup(&environment),
         internal: Address::UNSPECIFIED,
     };
-    let verdict = decide(&mut subject);
-    finish(context, environment.number, subject.internal, verdict)
+    let decision = decide(&mut slow);
+    kernel_code::tc(context, slow.mapping(), decision)
 }
 
-/// The mappings, asked on behalf of one environment.
+impl SlowContext<'_> {
+    /// The mapping concerned, as far as it is known.
+    #[inline(always)]
+    pub(crate) fn mapping(&self) -> MappingKey {
+        MappingKey {
+            environment: self.lookup.environment.number,
+            internal: self.internal,
+        }
+    }
+}
+
+/// The mappings of one environment.
 #[inline(always)]
 pub(crate) fn lookup(environment: &Environment) -> Lookup<'_, MappingsMap> {
     Lookup {
@@ -50,65 +60,42 @@ pub(crate) fn lookup(environment: &Environment) -> Lookup<'_, MappingsMap> {
 }
 
 /// A packet in the host's namespace, and what is known about it.
-pub(crate) struct Frame<'a> {
-    pub packet: Linear<'a>,
+pub(crate) struct FastContext<P> {
+    pub packet: P,
     /// Index of the interface that the program runs on.
     pub interface: u32,
-    /// Number of the environment concerned, once it is known; drops are counted under it and the next.
-    pub environment: u32,
-    /// Internal address of the mapping concerned, once it is known.
-    pub internal: Address,
+    /// The mapping concerned, as far as it is known: drops are counted under it.
+    pub mapping: MappingKey,
 }
 
-/// The fast path: lets the program decide.
+/// Runs a TC program of the fast path.
 #[inline(always)]
-pub(crate) fn fast(context: &TcContext, decide: impl FnOnce(&mut Frame<'_>) -> Result<Verdict, DropReason>) -> i32 {
-    let packet = Linear::new(context);
-    let mut frame = Frame {
+pub(crate) fn fast<'a>(
+    context: &'a TcContext,
+    decide: impl FnOnce(&mut FastContext<DirectPacket<'a>>) -> Decision,
+) -> i32 {
+    let packet = DirectPacket::new(context);
+    let mut fast = FastContext {
         interface: packet.interface(),
         packet,
-        environment: 0,
-        internal: Address::UNSPECIFIED,
+        mapping: NO_MAPPING,
     };
-    let verdict = decide(&mut frame);
-    finish(context, frame.environment, frame.internal, verdict)
+    let decision = decide(&mut fast);
+    kernel_code::tc(context, fast.mapping, decision)
 }
 
+/// Runs an XDP program of the fast path.
 #[inline(always)]
-fn finish(context: &TcContext, environment: u32, internal: Address, verdict: Result<Verdict, DropReason>) -> i32 {
-    let interface = Packet::new(context).interface();
-    match verdict.unwrap_or_else(Verdict::Drop) {
-        Verdict::Pass => TC_ACT_OK,
-        Verdict::Next => TC_ACT_UNSPEC,
-        Verdict::Reply => redirect(interface, 0),
-        Verdict::Hairpin => redirect(interface, u64::from(BPF_F_INGRESS)),
-        Verdict::Send(other) => redirect(other, 0),
-        Verdict::Receive(other) => redirect(other, u64::from(BPF_F_INGRESS)),
-        Verdict::Cross(other) => cross(other),
-        Verdict::Drop(reason) => {
-            log::dropped(context, environment, reason);
-            count::dropped(environment, internal, reason);
-            TC_ACT_SHOT
-        }
-    }
-}
-
-#[inline(always)]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the helper returns an action code, which the kernel reads as an int"
-)]
-fn redirect(interface: u32, flags: u64) -> i32 {
-    // SAFETY: the helper takes no pointer; it only notes where the packet goes when the program has ended.
-    unsafe { bpf_redirect(interface, flags) as i32 }
-}
-
-#[inline(always)]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the helper returns an action code, which the kernel reads as an int"
-)]
-fn cross(interface: u32) -> i32 {
-    // SAFETY: as above.
-    unsafe { bpf_redirect_peer(interface, 0) as i32 }
+pub(crate) fn xdp<'a>(
+    context: &'a XdpContext,
+    decide: impl FnOnce(&mut FastContext<XdpPacket<'a>>) -> Decision,
+) -> u32 {
+    let packet = XdpPacket::new(context);
+    let mut fast = FastContext {
+        interface: packet.interface(),
+        packet,
+        mapping: NO_MAPPING,
+    };
+    let decision = decide(&mut fast);
+    kernel_code::xdp(fast.mapping, decision)
 }

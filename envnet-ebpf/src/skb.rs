@@ -1,12 +1,13 @@
-//! A packet in the kernel, read and written with helpers, which reach bytes outside the linear part of the buffer; or, on the
-//! fast path, directly in that part, where the headers of nearly every packet are. Either way the kernel makes a shared
-//! buffer writable, and corrects transport checksums itself, as only it knows whether a device is still to finish them.
+//! A packet in a socket buffer. [`Packet`] uses helpers, which also reach bytes outside the linear part of the buffer.
+//! [`DirectPacket`], for the fast path, accesses the linear part directly: the headers of nearly every packet are there. Either
+//! way the kernel makes a shared buffer writable. It also corrects transport checksums, because only it knows whether a
+//! device is still to finish them.
 
 use core::ops::Deref;
 
 use aya_ebpf::{
-    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_check_mtu_flags::BPF_MTU_CHK_SEGS},
-    helpers::{bpf_check_mtu, bpf_skb_change_type},
+    bindings::{BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_check_mtu_flags::BPF_MTU_CHK_SEGS},
+    helpers::{bpf_check_mtu, bpf_clone_redirect, bpf_skb_change_type},
     programs::TcContext,
 };
 use bytemuck::Pod;
@@ -17,7 +18,7 @@ use envnet_common::{
     translate::{L4Checksum, WordEdit},
 };
 
-use crate::direct;
+use crate::{direct, entry::Forwardable};
 
 /// The packet that a program was started for.
 pub(crate) struct Packet<'a> {
@@ -47,10 +48,10 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// The kernel's part of forwarding, which the fast path has to see to itself.
+/// The parts of forwarding that the fast path must do in place of the kernel.
 impl Packet<'_> {
-    /// Whether the frame had a tag of any kind that the device or the kernel has taken out of it, a mere priority too: it
-    /// would be put back when the frame is sent.
+    /// Whether the device or the kernel has taken a tag of any kind out of the frame, a priority tag included: it would be
+    /// put back when the frame is sent.
     #[inline(always)]
     pub(crate) fn had_tag(&self) -> bool {
         // SAFETY: the context is valid while the program runs.
@@ -58,7 +59,7 @@ impl Packet<'_> {
     }
 
     /// Whether an interface with this MTU takes the packet, or every segment of it, in one piece. The kernel is only asked
-    /// about what a link might be too narrow for, should somebody have changed its MTU since.
+    /// about larger packets, because the link's MTU may have changed since.
     #[inline(always)]
     pub(crate) fn fits(&self, interface: u32, mtu: u32) -> bool {
         const EVERY_LINK: u32 = 1280;
@@ -91,14 +92,24 @@ impl Packet<'_> {
         answer == 0
     }
 
-    /// Makes the kernel take the packet for one that is addressed to it: who receives a redirected packet goes by what the
-    /// interface it came in by has said.
+    /// Marks the packet as addressed to this host: the receiver of a redirected packet keeps the type that it had on the
+    /// interface where it came in.
     #[inline(always)]
     pub(crate) fn address_to_host(&self) -> Option<()> {
         const PACKET_HOST: u32 = 0;
         // SAFETY: the context is valid while the program runs.
         let answer = unsafe { bpf_skb_change_type(self.context.skb.skb, PACKET_HOST) };
         (answer == 0).then_some(())
+    }
+}
+
+impl Packet<'_> {
+    /// Has an interface receive a copy of the packet. Direct access to the packet is invalid afterwards.
+    #[inline(always)]
+    pub(crate) fn clone_to_ingress(&self, interface: u32) {
+        // SAFETY: the context is valid while the program runs, and the verifier refuses a stale direct access. If the copy
+        // fails, the sender repeats its request.
+        unsafe { bpf_clone_redirect(self.context.skb.skb, interface, u64::from(BPF_F_INGRESS)) };
     }
 }
 
@@ -148,14 +159,14 @@ impl Write for Packet<'_> {
     }
 }
 
-/// The packet, read and written in the linear part of its buffer.
-pub(crate) struct Linear<'a>(Packet<'a>);
+/// The packet, with direct access to the linear part of its buffer.
+pub(crate) struct DirectPacket<'a>(Packet<'a>);
 
-impl<'a> Linear<'a> {
-    /// Makes the headers linear where they are not.
+impl<'a> DirectPacket<'a> {
+    /// Pulls the headers into the linear part if they are not there.
     #[inline(always)]
     pub(crate) fn new(context: &'a TcContext) -> Self {
-        /// As much as is ever looked at: Ethernet, IPv4 and the checksum of TCP, or ARP.
+        /// The most that a program accesses: Ethernet, IPv4 and the checksum of TCP, or ARP.
         const HEADERS: u32 = 14 + 40;
         let linear = context.data_end() - context.data();
         if linear < HEADERS as usize && context.len() as usize > linear {
@@ -164,7 +175,7 @@ impl<'a> Linear<'a> {
             } else {
                 HEADERS
             };
-            // A failure shows when the headers are read.
+            // After a failure, reading the headers fails.
             let _ = context.pull_data(wanted);
         }
         Self(Packet::new(context))
@@ -177,7 +188,7 @@ impl<'a> Linear<'a> {
     }
 }
 
-impl<'a> Deref for Linear<'a> {
+impl<'a> Deref for DirectPacket<'a> {
     type Target = Packet<'a>;
 
     #[inline(always)]
@@ -186,7 +197,14 @@ impl<'a> Deref for Linear<'a> {
     }
 }
 
-impl Read for Linear<'_> {
+impl Forwardable for DirectPacket<'_> {
+    #[inline(always)]
+    fn can_leave_by(&self, interface: u32, mtu: u32) -> bool {
+        self.fits(interface, mtu)
+    }
+}
+
+impl Read for DirectPacket<'_> {
     #[inline(always)]
     fn size(&self) -> usize {
         self.0.size()
@@ -199,11 +217,10 @@ impl Read for Linear<'_> {
     }
 }
 
-impl Write for Linear<'_> {
+impl Write for DirectPacket<'_> {
     #[inline(always)]
     fn write<T: Pod>(&mut self, offset: usize, value: T) -> Option<()> {
-        // SAFETY: as above; and the kernel has made the buffer this packet's own before the program started, as it does for
-        // every program that writes.
+        // SAFETY: as above; and the kernel makes the buffer exclusive to this packet before it starts a program that writes.
         self.at(offset).map(|at: *mut T| unsafe { direct::write(at, value) })
     }
 

@@ -1,88 +1,86 @@
-//! From the uplink straight to a guest's port; ARP for external addresses is answered, and next hops are learned from it.
+//! From the uplink straight to a guest's port. ARP requests for external addresses are answered, and next hops are learned
+//! from ARP.
 
 use envnet_common::{
-    DropReason, Verdict,
+    Verdict,
     arp::{self, Action, Arp},
+    maps::MappingKey,
     parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet},
 };
 
 use crate::{
-    count, inbound,
-    learned::{self, Asking},
+    clock,
+    entry::EntryPoint,
+    inbound,
+    kernel_code::Decision,
     maps::{self, UPLINK},
-    run::{Frame, lookup},
-    skb::Linear,
+    neighbours,
+    run::{FastContext, lookup},
+    skb::DirectPacket,
 };
 
-/// On the uplink, where frames for every environment come in.
+type Context<'a> = FastContext<DirectPacket<'a>>;
+
+/// On the uplink itself.
 #[inline(always)]
-pub(crate) fn decide(frame: &mut Frame<'_>) -> Result<Verdict, DropReason> {
-    ingress(frame, None, Verdict::Reply)
+pub(crate) fn decide(context: &mut Context<'_>) -> Decision {
+    ingress(context, EntryPoint::Uplink)
 }
 
-/// On a bridge's port, where a bridge that floods hands out frames for other environments, too.
+/// On the uplink bridge's port towards one environment.
 #[inline(always)]
-pub(crate) fn decide_at_port(frame: &mut Frame<'_>) -> Result<Verdict, DropReason> {
-    match maps::port(frame.interface) {
-        Some(port) => ingress(frame, Some(port.environment.number), Verdict::Hairpin),
-        None => Ok(Verdict::Next),
-    }
-}
-
-/// `only` is the environment that this is the way to, `back` the verdict that sends a packet to where it came from.
-#[inline(always)]
-fn ingress(frame: &mut Frame<'_>, only: Option<u32>, back: Verdict) -> Result<Verdict, DropReason> {
-    let Ok(ethernet) = Ethernet::parse(&frame.packet) else {
-        return Ok(Verdict::Next);
-    };
-    if frame.packet.had_tag() {
-        return Ok(Verdict::Next);
-    }
-    match ethernet.ethertype {
-        ETHERTYPE_IPV4 => {
-            let reaches = |packet: &Linear<'_>, interface, mtu| packet.fits(interface, mtu);
-            match inbound::decide(&mut frame.packet, &ethernet, only, Asking::Here, reaches) {
-                Some(decision) => decision.map(Verdict::Send),
-                None => Ok(Verdict::Next),
-            }
+pub(crate) fn decide_at_port(context: &mut Context<'_>) -> Decision {
+    match maps::port(context.interface) {
+        Some(port) => {
+            let environment = port.environment.number;
+            ingress(context, EntryPoint::WanPort { environment })
         }
-        ETHERTYPE_ARP => arp(frame, &ethernet, only, back),
-        _ => Ok(Verdict::Next),
-    }
-}
-
-#[inline(always)]
-fn arp(frame: &mut Frame<'_>, ethernet: &Ethernet, only: Option<u32>, back: Verdict) -> Result<Verdict, DropReason> {
-    let (Ok(arp), Some(uplink)) = (Arp::parse(&frame.packet), UPLINK.get(0)) else {
-        return Ok(Verdict::Next);
-    };
-    learned::hear_hop(ethernet, &arp, uplink, count::now());
-    // A gateway's own request, which the host has been given a copy of.
-    if maps::is_gateway(ethernet.source) {
-        return Ok(Verdict::Next);
-    }
-    match answer(frame, ethernet, &arp, only) {
-        Some(answered) => answered.map(|()| back),
         None => Ok(Verdict::Next),
     }
 }
 
-/// Turns a request for a mapped external address into the answer; `None`, and no change, for everything else.
 #[inline(always)]
-pub(crate) fn answer(
-    frame: &mut Frame<'_>,
-    ethernet: &Ethernet,
-    arp: &Arp,
-    only: Option<u32>,
-) -> Option<Result<(), DropReason>> {
-    let environment = maps::endpoint(arp.target())?.environment;
-    let elsewhere = only.is_some_and(|only| only != environment.number);
-    if elsewhere || (!ethernet.destination.is_group() && ethernet.destination != environment.mac) {
+fn ingress(context: &mut Context<'_>, entry: EntryPoint) -> Decision {
+    let Ok(ethernet) = Ethernet::parse(&context.packet) else {
+        return Ok(Verdict::Next);
+    };
+    if context.packet.had_tag() {
+        return Ok(Verdict::Next);
+    }
+    let decision = match ethernet.ethertype {
+        ETHERTYPE_IPV4 => inbound::decide(context, &ethernet, entry),
+        ETHERTYPE_ARP => arp(context, &ethernet, entry),
+        _ => None,
+    };
+    decision.unwrap_or(Ok(Verdict::Next))
+}
+
+#[inline(always)]
+fn arp(context: &mut Context<'_>, ethernet: &Ethernet, entry: EntryPoint) -> Option<Decision> {
+    let arp = Arp::parse(&context.packet).ok()?;
+    neighbours::learn_next_hop(ethernet, &arp, UPLINK.get(0)?, clock::now());
+    // A router's own request, of which the host has been given a copy.
+    if maps::is_router_wan(ethernet.source) {
+        return None;
+    }
+    answer(context, ethernet, &arp, entry)
+}
+
+/// Turns a request for a mapped external address into the answer. `None` leaves everything else unchanged.
+#[inline(always)]
+pub(crate) fn answer(context: &mut Context<'_>, ethernet: &Ethernet, arp: &Arp, entry: EntryPoint) -> Option<Decision> {
+    let endpoint = maps::endpoint(arp.target())?;
+    let (environment, internal) = (endpoint.environment, endpoint.internal);
+    let for_another = !ethernet.destination.is_group() && ethernet.destination != environment.mac;
+    if for_another || !entry.leads_to(environment.number) {
         return None;
     }
     let Ok(Action::Answer(answer)) = arp::inbound(arp, &lookup(&environment)) else {
         return None;
     };
-    frame.environment = environment.number;
-    Some(arp::write_answer(&mut frame.packet, &answer))
+    context.mapping = MappingKey {
+        environment: environment.number,
+        internal,
+    };
+    Some(arp::write_answer(&mut context.packet, &answer).map(|()| entry.send_back()))
 }

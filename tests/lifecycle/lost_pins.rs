@@ -130,7 +130,7 @@ fn a_part_is_not_detached_without_a_pin() -> Result<()> {
         all_answer(lab)?;
         // The kernel's link watch takes up to a second to say that a link is up.
         interrupt::sleep(Duration::from_millis(1500))?;
-        for map in [maps::SETTINGS, maps::STATIONS] {
+        for map in [maps::SETTINGS, maps::FDB] {
             let before = counters(&lab.status()?)?;
             remove_pin(lab, map)?;
             let pinned = pinned_maps(lab)?;

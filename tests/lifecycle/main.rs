@@ -8,6 +8,7 @@ mod concurrent;
 mod damage;
 mod faults;
 mod flood;
+mod former_names;
 mod live;
 mod lost_pins;
 mod ownership;

@@ -35,7 +35,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs a test with each way that programs are attached and packets take.
-fn each_way(test: impl Fn(&Lab) -> Result<()>) -> Result<()> {
+pub(crate) fn each_way(test: impl Fn(&Lab) -> Result<()>) -> Result<()> {
     for (hook, accelerate) in [(None, "tc"), (None, "xdp"), (None, "off"), (Some("clsact"), "tc")] {
         let options = Options {
             hook,
@@ -52,12 +52,12 @@ fn another_build(lab: &Lab) -> Result<Envnet> {
     lab.envnet().another_build(&lab.directory().path().join("envnet-2"))
 }
 
-fn pins(lab: &Lab) -> PathBuf {
+pub(crate) fn pins(lab: &Lab) -> PathBuf {
     Path::new("/sys/fs/bpf/envnet").join(format!("netns-{}", lab.host().name()))
 }
 
 /// The directories with programs of some build.
-fn builds(lab: &Lab) -> Result<Vec<PathBuf>> {
+pub(crate) fn builds(lab: &Lab) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(pins(lab))?.map(|entry| Ok(entry?.path()));
     let paths: Vec<PathBuf> = entries.collect::<Result<_>>()?;
     let is_programs = |path: &PathBuf| path.to_string_lossy().contains("/programs-");
@@ -98,7 +98,7 @@ fn on(namespace: &Namespace, link: &str, direction: &str) -> Result<Vec<u32>> {
 }
 
 /// Fails unless there is exactly one program at every hook, of the only build there is.
-fn check_programs(lab: &Lab) -> Result<BTreeSet<u32>> {
+pub(crate) fn check_programs(lab: &Lab) -> Result<BTreeSet<u32>> {
     let own = programs(lab)?;
     let router = lab.router(1)?;
     let (host, mut hooks) = (lab.host(), Vec::new());
@@ -121,7 +121,7 @@ fn check_programs(lab: &Lab) -> Result<BTreeSet<u32>> {
 }
 
 /// Waits until the kernel has let go of all these programs.
-fn gone(ids: &BTreeSet<u32>) -> Result<()> {
+pub(crate) fn gone(ids: &BTreeSet<u32>) -> Result<()> {
     interrupt::wait_for("the old programs to go", PATIENCE, || {
         let mut loaded = BTreeSet::new();
         for program in loaded_programs() {

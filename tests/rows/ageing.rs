@@ -19,7 +19,7 @@ fn aged(confirmed: u64, asked: Option<u64>) -> Age {
     let now = now();
     Age {
         confirmed: now - confirmed * MILLISECOND,
-        asked: asked.map_or(0, |asked| now - asked * MILLISECOND),
+        probed: asked.map_or(0, |asked| now - asked * MILLISECOND),
     }
 }
 
@@ -105,16 +105,16 @@ fn trust_wanes() {
         );
         let (is_taken, age) = taken(aged(400, None));
         assert!(!is_taken, "{name}: doubted, so this one asks");
-        assert_eq!(age.asked >= start, subject.asks, "{name}: notes that it has asked");
+        assert_eq!(age.probed >= start, subject.asks, "{name}: notes that it has asked");
         let asked = Age {
-            asked: now() + 1000 * MILLISECOND,
+            probed: now() + 1000 * MILLISECOND,
             ..aged(400, None)
         };
         assert!(taken(asked).0, "{name}: asked already, and others need not wait");
         assert!(!taken(aged(450, Some(50))).0, "{name}: asks again");
         let (is_taken, age) = taken(aged(1000, None));
         assert!(!is_taken, "{name}: forgotten");
-        assert_eq!(age.asked, 0, "{name}: and nothing to ask about");
+        assert_eq!(age.probed, 0, "{name}: and nothing to ask about");
         assert!(!taken(Age::default()).0, "{name}: never heard");
     }
 }
@@ -130,7 +130,7 @@ fn what_a_guest_sends_confirms_it() {
         let before = now();
         assert!(takes(&mut bench, Program::GuestIngress, &out));
         let confirmed = bench.endpoint(GUEST_OUTSIDE).location.age;
-        assert!(confirmed.confirmed >= before && confirmed.asked == 0, "{confirmed:?}");
+        assert!(confirmed.confirmed >= before && confirmed.probed == 0, "{confirmed:?}");
     }
 }
 

@@ -40,7 +40,7 @@ pub(crate) enum Program {
     Egress,
     UplinkIngress,
     UplinkXdp,
-    GatewayPort,
+    WanPort,
     UplinkEgress,
     GuestIngress,
     RouterPort,
@@ -110,6 +110,11 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn load() -> Self {
+        Self::load_object(envnet::EBPF_OBJECT)
+    }
+
+    /// Like [`Self::load`], with another object of the same programs.
+    pub(crate) fn load_object(object: &[u8]) -> Self {
         host::enter();
         let mut loader = EbpfLoader::new();
         for map in [
@@ -119,13 +124,13 @@ impl Bench {
             "MAPPINGS",
             "NEXT_HOPS",
             "PORTS",
-            "STATIONS",
+            "FDB",
         ] {
             // The kernel walks through every bucket to list the few entries.
             loader.map_max_entries(map, 64);
         }
         let mut object = loader
-            .load(envnet::EBPF_OBJECT)
+            .load(object)
             .expect("cannot load the programs: these tests need root and a kernel with BPF");
         for program in Program::ALL {
             match object.program_mut(program.name()).unwrap() {
@@ -342,7 +347,7 @@ impl Program {
         Self::Egress,
         Self::UplinkIngress,
         Self::UplinkXdp,
-        Self::GatewayPort,
+        Self::WanPort,
         Self::UplinkEgress,
         Self::GuestIngress,
         Self::RouterPort,
@@ -354,7 +359,7 @@ impl Program {
             Self::Egress => "router_egress",
             Self::UplinkIngress => "uplink_ingress",
             Self::UplinkXdp => "uplink_xdp",
-            Self::GatewayPort => "gateway_port_egress",
+            Self::WanPort => "wan_port_egress",
             Self::UplinkEgress => "uplink_egress",
             Self::GuestIngress => "guest_ingress",
             Self::RouterPort => "router_port_ingress",

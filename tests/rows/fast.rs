@@ -96,7 +96,7 @@ fn inward(bench: &mut Bench, row: &Row) -> Vec<Run> {
     };
     vec![
         run(Program::UplinkIngress, for_tc),
-        run(Program::GatewayPort, at_port),
+        run(Program::WanPort, at_port),
         run(Program::UplinkXdp, for_xdp),
     ]
 }

@@ -8,7 +8,7 @@ use envnet_common::{
     Address, Mac,
     age::Age,
     maps::{
-        Endpoint, Environment, GatewayKey, Location, NextHop, Port, ROUTER_INSIDE_MAC, Settings, Station, StationKey,
+        Endpoint, Environment, FdbEntry, FdbKey, Location, NextHop, Port, ROUTER_INSIDE_MAC, RouterWanKey, Settings,
         Uplink,
     },
 };
@@ -34,7 +34,7 @@ const MTU: u32 = 9000;
 /// Heard in the future, and so for a long time.
 const FRESH: Age = Age {
     confirmed: u64::MAX / 2,
-    asked: 0,
+    probed: 0,
 };
 
 /// Which guest the port belongs to that a frame comes in by; none when somebody else has plugged it in.
@@ -113,7 +113,7 @@ pub(crate) fn uplink() -> Uplink {
         mtu: MTU,
         pool: POOL.into(),
         mask: POOL_MASK.into(),
-        gateway: NEXT_HOP.into(),
+        next_hop: NEXT_HOP.into(),
         mac: Mac(HOST),
         reserved: [0; 2],
     }
@@ -127,8 +127,8 @@ impl Bench {
         let mut taps: DevMapHash<_> = self.map("TAPS").try_into().unwrap();
         taps.insert(LOOPBACK, LOOPBACK, None, 0).unwrap();
         for (mac, number) in [(GATEWAY, ENVIRONMENT), (OTHER_GATEWAY, OTHER_ENVIRONMENT)] {
-            self.hash_map("GATEWAYS")
-                .insert(GatewayKey::from(Mac(mac)), number, 0)
+            self.hash_map("ROUTER_WANS")
+                .insert(RouterWanKey::from(Mac(mac)), number, 0)
                 .unwrap();
         }
         let router = Endpoint {
@@ -144,7 +144,7 @@ impl Bench {
         ] {
             self.set_endpoint(external, &endpoint);
         }
-        self.forget::<StationKey, Station>("STATIONS");
+        self.forget::<FdbKey, FdbEntry>("FDB");
         self.forget::<Address, NextHop>("NEXT_HOPS");
         self.set_next_hop(NEXT_HOP, NEIGHBOUR, FRESH);
     }
@@ -193,18 +193,18 @@ impl Bench {
         self.hash_map("NEXT_HOPS").get(&Address::from(hop), 0).ok()
     }
 
-    pub(crate) fn set_station(&mut self, environment: u32, mac: [u8; 6], interface: u32, heard: u64) {
-        let station = Station {
+    pub(crate) fn set_station(&mut self, environment: u32, mac: [u8; 6], interface: u32, last_seen: u64) {
+        let station = FdbEntry {
             interface,
             reserved: 0,
-            heard,
+            last_seen,
         };
-        let key = StationKey::new(environment, Mac(mac));
-        self.hash_map("STATIONS").insert(key, station, 0).unwrap();
+        let key = FdbKey::new(environment, Mac(mac));
+        self.hash_map("FDB").insert(key, station, 0).unwrap();
     }
 
-    pub(crate) fn station(&mut self, environment: u32, mac: [u8; 6]) -> Option<Station> {
-        let key = StationKey::new(environment, Mac(mac));
-        self.hash_map("STATIONS").get(&key, 0).ok()
+    pub(crate) fn station(&mut self, environment: u32, mac: [u8; 6]) -> Option<FdbEntry> {
+        let key = FdbKey::new(environment, Mac(mac));
+        self.hash_map("FDB").get(&key, 0).ok()
     }
 }

@@ -17,6 +17,7 @@ mod fragments;
 mod frames;
 mod hairpin;
 mod headers;
+mod helper_failure;
 mod host;
 mod icmp_errors;
 mod names;

@@ -125,7 +125,7 @@ fn without_an_address() {
         left(&mut bench, "DHCP", &to_everybody(UNSPECIFIED));
         left(&mut bench, "probe", &asks(EVERYBODY, GUEST_MAC, UNSPECIFIED, GUEST));
         let quiet = bench.endpoint(GUEST_OUTSIDE).location;
-        assert_eq!((quiet.mac.0, quiet.age.asked), (GUEST_MAC, 0));
+        assert_eq!((quiet.mac.0, quiet.age.probed), (GUEST_MAC, 0));
     }
 }
 

@@ -55,7 +55,7 @@ fn heard_stations_are_learned() {
     bench.observe(Program::GuestIngress, &sent).unwrap();
     let station = bench.station(ENVIRONMENT, GUEST_MAC).expect("learned");
     assert_eq!(station.interface, LOOPBACK);
-    assert!(station.heard >= before);
+    assert!(station.last_seen >= before);
     assert_eq!(bench.station(OTHER_ENVIRONMENT, GUEST_MAC), None);
 }
 

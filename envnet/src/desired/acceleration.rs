@@ -111,7 +111,7 @@ pub(super) fn uplink(config: &Config, host: &HostFacts) -> Option<Uplink> {
         mtu: host.mtu,
         pool: pool.network().into(),
         mask: pool.netmask().into(),
-        gateway: config.uplink.gateway.map_or(Address::UNSPECIFIED, Into::into),
+        next_hop: config.uplink.gateway.map_or(Address::UNSPECIFIED, Into::into),
         mac: host.uplink_mac,
         reserved: [0; 2],
     };

@@ -1,6 +1,7 @@
 //! What envnet asks of the kernel, one file per interface: namespaces, netlink, the tun device, sysctls and BPF.
 
 pub mod bpffs;
+mod former;
 pub mod netlink;
 pub mod netns;
 pub mod pins;

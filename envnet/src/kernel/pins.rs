@@ -13,7 +13,7 @@ use aya::maps::MapInfo;
 use aya_obj::Object;
 use envnet_common::maps;
 
-use super::{bpffs, tables};
+use super::{bpffs, former, tables};
 use crate::{EBPF_OBJECT, names::Instance};
 
 /// Where this build of envnet keeps an instance's pins.
@@ -52,7 +52,7 @@ pub fn other_builds(instance: &Instance) -> Result<Option<OtherBuilds>> {
         entries => entries.with_context(|| format!("cannot read {}", directory.display()))?,
     };
     let own = own_directories(instance);
-    let mut others = None;
+    let mut others = former::has_map_pins(&tables::directory(instance)).then(OtherBuilds::default);
     for entry in entries {
         let entry = entry.with_context(|| format!("cannot read {}", directory.display()))?;
         if !own.contains(&entry.path()) {
@@ -78,7 +78,7 @@ pub fn unfit_map(instance: &Instance) -> Result<Option<String>> {
     static OBJECT: LazyLock<Option<Object>> = LazyLock::new(|| Object::parse(EBPF_OBJECT).ok());
     let object = OBJECT.as_ref().context("envnet's own programs cannot be read")?;
     for name in maps::ALL {
-        let pin = tables::directory(instance).join(name);
+        let pin = former::map_pin(&tables::directory(instance), name);
         if !pin.exists() {
             continue;
         }
@@ -149,11 +149,11 @@ mod tests {
             (maps::DROPS, [5, 12, 8, 65_536]),
             (maps::SETTINGS, [2, 4, 4, 1]),
             (maps::UPLINK, [2, 4, 28, 1]),
-            (maps::GATEWAYS, [1, 8, 4, 65_536]),
+            (maps::ROUTER_WANS, [1, 8, 4, 65_536]),
             (maps::PORTS, [1, 4, 40, 262_144]),
             (maps::TAPS, [25, 4, 8, 65_536]),
             (maps::ENDPOINTS, [1, 4, 80, 262_144]),
-            (maps::STATIONS, [9, 12, 16, 65_536]),
+            (maps::FDB, [9, 12, 16, 65_536]),
             (maps::NEXT_HOPS, [9, 4, 24, 16_384]),
         ],
     );

@@ -13,12 +13,12 @@ use aya::maps::{Array, DevMapHash, HashMap, Map, MapData, MapError, MapInfo, Per
 use envnet_common::{
     Address,
     maps::{
-        self, Counters, DropKey, Endpoint, Environment, GatewayKey, LAYOUT_VERSION, Mapping, MappingKey, NextHop, Port,
-        Settings, Station, StationKey, Uplink,
+        self, Counters, DropKey, Endpoint, Environment, FdbEntry, FdbKey, LAYOUT_VERSION, Mapping, MappingKey, NextHop,
+        Port, RouterWanKey, Settings, Uplink,
     },
 };
 
-use super::{bpffs, netns::Netns};
+use super::{bpffs, former, netns::Netns};
 use crate::names::Instance;
 
 /// `BPF_NOEXIST`: inserts only where there is no entry.
@@ -42,14 +42,14 @@ pub fn are_used(instance: &Instance, used: &BTreeSet<u32>) -> Result<bool> {
     let directory = directory(instance);
     let mut pinned = BTreeSet::new();
     for name in maps::ALL {
-        let Ok(map) = MapInfo::from_pin(directory.join(name)) else {
+        let Ok(map) = MapInfo::from_pin(former::map_pin(&directory, name)) else {
             return Ok(false);
         };
         pinned.insert(map.id());
     }
     for number in used.difference(&pinned) {
         let map = MapInfo::from_id(*number).context("cannot ask for a program's maps")?;
-        if maps::ALL.iter().any(|name| map.name_as_str() == Some(name)) {
+        if former::map_names().any(|name| map.name_as_str() == Some(name)) {
             return Ok(false);
         }
     }
@@ -71,7 +71,7 @@ pub struct Tables {
     /// The uplink; all zero when there is no fast path.
     pub uplink: Array<MapData, Uplink>,
     /// Ethernet address of `gwE` → E.
-    pub gateways: HashMap<MapData, GatewayKey, u32>,
+    pub gateways: HashMap<MapData, RouterWanKey, u32>,
     /// Interface index → port.
     pub ports: HashMap<MapData, u32, Port>,
     /// Those of them that are taps, as XDP needs them.
@@ -79,7 +79,7 @@ pub struct Tables {
     /// External address → mapping, and where the guest is.
     pub endpoints: HashMap<MapData, Address, Endpoint>,
     /// Which port an Ethernet address is behind.
-    pub stations: HashMap<MapData, StationKey, Station>,
+    pub stations: HashMap<MapData, FdbKey, FdbEntry>,
     /// Ethernet addresses of next hops.
     pub next_hops: HashMap<MapData, Address, NextHop>,
 }
@@ -88,11 +88,12 @@ impl Tables {
     /// Opens the pinned maps, if there are any.
     pub fn open(instance: &Instance) -> Result<Option<Self>> {
         let directory = directory(instance);
-        if !maps::ALL.iter().all(|name| directory.join(name).exists()) {
+        if !maps::ALL.iter().all(|name| former::map_pin(&directory, name).exists()) {
             return Ok(None);
         }
         let map = |name: &str| -> Result<MapData> {
-            MapData::from_pin(directory.join(name)).with_context(|| format!("cannot open the pinned map {name}"))
+            MapData::from_pin(former::map_pin(&directory, name))
+                .with_context(|| format!("cannot open the pinned map {name}"))
         };
         Ok(Some(Self {
             environments: Map::HashMap(map(maps::ENVIRONMENTS)?).try_into()?,
@@ -101,11 +102,11 @@ impl Tables {
             drops: Map::PerCpuHashMap(map(maps::DROPS)?).try_into()?,
             settings: Map::Array(map(maps::SETTINGS)?).try_into()?,
             uplink: Map::Array(map(maps::UPLINK)?).try_into()?,
-            gateways: Map::HashMap(map(maps::GATEWAYS)?).try_into()?,
+            gateways: Map::HashMap(map(maps::ROUTER_WANS)?).try_into()?,
             ports: Map::HashMap(map(maps::PORTS)?).try_into()?,
             taps: Map::DevMapHash(map(maps::TAPS)?).try_into()?,
             endpoints: Map::HashMap(map(maps::ENDPOINTS)?).try_into()?,
-            stations: Map::LruHashMap(map(maps::STATIONS)?).try_into()?,
+            stations: Map::LruHashMap(map(maps::FDB)?).try_into()?,
             next_hops: Map::LruHashMap(map(maps::NEXT_HOPS)?).try_into()?,
         }))
     }
@@ -113,9 +114,9 @@ impl Tables {
     /// Adds an environment or changes one.
     pub fn insert_environment(&mut self, index: u32, new: Environment, old: Option<Environment>) -> Result<()> {
         if let Some(old) = old.filter(|old| old.mac != new.mac) {
-            absent_is_fine(self.gateways.remove(&GatewayKey::from(old.mac)))?;
+            absent_is_fine(self.gateways.remove(&RouterWanKey::from(old.mac)))?;
         }
-        patiently(|| Ok(self.gateways.insert(GatewayKey::from(new.mac), new.number, 0)?))?;
+        patiently(|| Ok(self.gateways.insert(RouterWanKey::from(new.mac), new.number, 0)?))?;
         patiently(|| Ok(self.environments.insert(index, new, 0)?))
     }
 
@@ -181,7 +182,7 @@ impl Tables {
             absent_is_fine(self.mappings.remove(key))?;
             absent_is_fine(self.counters.remove(key))?;
         }
-        let gateways: Vec<(GatewayKey, u32)> = self.gateways.iter().collect::<Result<_, _>>()?;
+        let gateways: Vec<(RouterWanKey, u32)> = self.gateways.iter().collect::<Result<_, _>>()?;
         for (key, _) in gateways.iter().filter(|(_, number)| numbers.contains(number)) {
             absent_is_fine(self.gateways.remove(key))?;
         }
@@ -189,8 +190,8 @@ impl Tables {
         self.remove_drops(|drop| numbers.contains(&drop.environment))
     }
 
-    fn remove_stations(&mut self, which: impl Fn(&StationKey, &Station) -> bool) -> Result<()> {
-        let stations: Vec<(StationKey, Station)> = self.stations.iter().collect::<Result<_, _>>()?;
+    fn remove_stations(&mut self, which: impl Fn(&FdbKey, &FdbEntry) -> bool) -> Result<()> {
+        let stations: Vec<(FdbKey, FdbEntry)> = self.stations.iter().collect::<Result<_, _>>()?;
         let mut keys = stations.iter().filter(|(key, station)| which(key, station));
         keys.try_for_each(|(key, _)| absent_is_fine(self.stations.remove(key)))
     }

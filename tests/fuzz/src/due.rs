@@ -108,7 +108,7 @@ fn slow(direction: Direction, world: Option<&World>, frame: &[u8]) -> Due {
 /// Every router on the uplink hears the frame; the fast path answers for all of them.
 fn from_uplink(program: Program, world: &World, frame: &[u8]) -> Due {
     let worlds = [world, &elsewhere(world)];
-    let concerned = if program == Program::GatewayPortEgress { 1 } else { 2 };
+    let concerned = if program == Program::WanPortEgress { 1 } else { 2 };
     for &world in &worlds[..concerned] {
         match (judge(Some(world), Direction::In, frame), &frame[12..14]) {
             (Verdict::Redirect(answer), [8, 6]) if program != Program::UplinkXdp => {

@@ -12,7 +12,7 @@ use envnet_common::{
     Address, Mac,
     age::Age,
     maps::{
-        ENDPOINTS, Endpoint, GATEWAYS, GatewayKey, Location, NEXT_HOPS, NextHop, PORTS, Port, TAPS, UPLINK, Uplink,
+        ENDPOINTS, Endpoint, Location, NEXT_HOPS, NextHop, PORTS, Port, ROUTER_WANS, RouterWanKey, TAPS, UPLINK, Uplink,
     },
 };
 use envnet_model::World;
@@ -30,7 +30,7 @@ const MTU: u32 = 9000;
 /// Heard in the future, and so for a long time.
 const FRESH: Age = Age {
     confirmed: u64::MAX / 2,
-    asked: 0,
+    probed: 0,
 };
 
 /// The Ethernet address of the guest with this internal address.
@@ -42,7 +42,7 @@ pub(crate) fn guest_mac(internal: Ipv4Addr) -> [u8; 6] {
 /// The maps that only the fast path has.
 pub(crate) struct Host {
     ports: HashMap<MapData, u32, Port>,
-    gateways: HashMap<MapData, GatewayKey, u32>,
+    gateways: HashMap<MapData, RouterWanKey, u32>,
     endpoints: HashMap<MapData, Address, Endpoint>,
     next_hops: HashMap<MapData, Address, NextHop>,
     uplink: Array<MapData, Uplink>,
@@ -56,7 +56,7 @@ impl Host {
         let mut take = |name: &str| programs.take_map(name).with_context(|| format!("no map {name}"));
         Ok(Self {
             ports: HashMap::try_from(take(PORTS)?)?,
-            gateways: HashMap::try_from(take(GATEWAYS)?)?,
+            gateways: HashMap::try_from(take(ROUTER_WANS)?)?,
             endpoints: HashMap::try_from(take(ENDPOINTS)?)?,
             next_hops: HashMap::try_from(take(NEXT_HOPS)?)?,
             uplink: Array::try_from(take(UPLINK)?)?,
@@ -78,7 +78,7 @@ impl Host {
         };
         let worlds = [world.clone(), worlds::elsewhere(world)];
         for world in &worlds {
-            let gateway = GatewayKey::from(Mac(world.gateway));
+            let gateway = RouterWanKey::from(Mac(world.gateway));
             self.gateways.insert(gateway, world.environment, 0)?;
             self.known.extend(world.own().map(|mapping| {
                 let endpoint = Endpoint {
@@ -110,7 +110,7 @@ impl Host {
             mtu: MTU,
             pool: LINK,
             mask: LINK_MASK,
-            gateway: NEXT_HOP,
+            next_hop: NEXT_HOP,
             ..Uplink::default()
         };
         self.uplink.set(0, uplink, 0)?;

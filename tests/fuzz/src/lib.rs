@@ -44,7 +44,7 @@ pub enum Program {
     /// From the uplink to a guest's port.
     UplinkIngress,
     /// The same, on the way to one environment only.
-    GatewayPortEgress,
+    WanPortEgress,
     /// From the uplink to a guest's port, in the driver.
     UplinkXdp,
     /// From a guest's port to the uplink, or across.
@@ -57,7 +57,7 @@ impl Program {
         Self::RouterIngress,
         Self::RouterEgress,
         Self::UplinkIngress,
-        Self::GatewayPortEgress,
+        Self::WanPortEgress,
         Self::UplinkXdp,
         Self::GuestIngress,
     ];
@@ -69,7 +69,7 @@ impl Program {
             Self::RouterIngress => "router_ingress",
             Self::RouterEgress => "router_egress",
             Self::UplinkIngress => "uplink_ingress",
-            Self::GatewayPortEgress => "gateway_port_egress",
+            Self::WanPortEgress => "wan_port_egress",
             Self::UplinkXdp => "uplink_xdp",
             Self::GuestIngress => "guest_ingress",
         }

@@ -5,7 +5,7 @@ use envnet_common::{
     Address, DropReason, Mac, Verdict, admit,
     apply::{Write, apply},
     arp::{self, Action, Arp},
-    forward::{self, Ordinary},
+    forward::{self, Eligible},
     lookup::{Lookup, Mappings},
     maps::{Environment, Mapping, MappingKey},
     parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Ipv4},
@@ -53,8 +53,16 @@ pub fn run(world: &World, direction: Direction, frame: &mut [u8]) -> Result<Verd
     match (ethernet.ethertype, direction) {
         (ETHERTYPE_IPV4, Direction::In) => ipv4_in(&lookup, &ethernet, frame),
         (ETHERTYPE_IPV4, Direction::Out) => ipv4_out(&lookup, &ethernet, frame),
-        (ETHERTYPE_ARP, Direction::In) => act(frame, arp::inbound(&Arp::parse(frame)?, &lookup)?, Verdict::Reply),
-        (ETHERTYPE_ARP, Direction::Out) => act(frame, arp::outbound(&Arp::parse(frame)?, &lookup)?, Verdict::Hairpin),
+        (ETHERTYPE_ARP, Direction::In) => act(
+            frame,
+            arp::inbound(&Arp::parse(frame)?, &lookup)?,
+            Verdict::RedirectSelf,
+        ),
+        (ETHERTYPE_ARP, Direction::Out) => act(
+            frame,
+            arp::outbound(&Arp::parse(frame)?, &lookup)?,
+            Verdict::RedirectSelfIngress,
+        ),
         _ => Err(DropReason::NotIpv4),
     }
 }
@@ -85,7 +93,7 @@ fn ipv4_out(lookup: &Lookup<'_, Table<'_>>, ethernet: &Ethernet, frame: &mut [u8
         return Ok(Verdict::Pass);
     }
     frame.write(0, lookup.environment.mac).ok_or(DropReason::HelperFailed)?;
-    Ok(Verdict::Hairpin)
+    Ok(Verdict::RedirectSelfIngress)
 }
 
 fn act(frame: &mut [u8], action: Action, turned_round: Verdict) -> Result<Verdict, DropReason> {
@@ -104,7 +112,9 @@ pub fn check(world: &World, direction: Direction, frame: &[u8]) -> Option<String
     let got = run(world, direction, &mut out).unwrap_or_else(Verdict::Drop);
     let fits = match (&expected, got) {
         (envnet_model::Verdict::Pass(frame), Verdict::Pass)
-        | (envnet_model::Verdict::Redirect(frame), Verdict::Reply | Verdict::Hairpin) => frame.is(&out),
+        | (envnet_model::Verdict::Redirect(frame), Verdict::RedirectSelf | Verdict::RedirectSelfIngress) => {
+            frame.is(&out)
+        }
         (envnet_model::Verdict::Drop(defects), Verdict::Drop(reason)) => {
             defects.iter().any(|defect| defect.reason.label() == reason.label())
         }
@@ -129,7 +139,7 @@ fn check_forward(frame: &[u8], translated: &envnet_model::Frame) -> Option<Strin
     let expected =
         envnet_model::is_ordinary(frame, HOPS).then(|| envnet_model::forwarded(translated, HOPS, macs[0], macs[1]));
     let [source, destination] = [26, 30].map(|at| Some(address(at)));
-    let forward = Ordinary::parse(frame, HOPS).and_then(|packet| packet.forward(source, destination, HOPS));
+    let forward = Eligible::parse(frame, HOPS).and_then(|packet| packet.forward(source, destination, HOPS));
     let got = forward.map(|forward| {
         let mut out = frame.to_vec();
         forward::write(&mut out[..], &forward, Mac(macs[0]), Mac(macs[1])).map(|()| out)

@@ -36,7 +36,7 @@ pub(crate) fn judge(world: &World, direction: Direction, frame: &[u8]) -> Verdic
             // RFC 1812, section 5.3.8: what is on the other side does not come from this one. Only a hairpin brings the
             // environment's own external addresses in, and `gwE` has sent that frame itself.
             let spoofed = world.external.contains(source) && frame[6..12] != world.gateway;
-            if is_nobody(source) || world.internal.contains(source) || spoofed {
+            if !is_unicast_host(source) || world.internal.contains(source) || spoofed {
                 let reason = Reason::SourceMartian;
                 defects.push(Drop { reason, internal });
             }
@@ -54,7 +54,7 @@ pub(crate) fn judge(world: &World, direction: Direction, frame: &[u8]) -> Verdic
             (SOURCE, new.map(|_| source), new)
         }
     };
-    if frame[0] & 1 == 1 || is_nobody(destination) {
+    if frame[0] & 1 == 1 || !is_unicast_host(destination) {
         defects.push(Drop {
             reason: Reason::DestinationNotUnicast,
             // What comes in is refused before anybody is looked for.
@@ -89,11 +89,11 @@ pub(crate) fn judge(world: &World, direction: Direction, frame: &[u8]) -> Verdic
     }
 }
 
-/// What RFC 1812, section 5.3.7, lets no router forward from or to: "this" network, loopback, multicast (which is not
-/// routed here), class E with the broadcast address.
-fn is_nobody(address: Ipv4Addr) -> bool {
+/// Whether RFC 1812, section 5.3.7, lets a router forward from or to an address: it is not in "this" network, loopback,
+/// multicast (which is not routed here), or class E with the broadcast address.
+fn is_unicast_host(address: Ipv4Addr) -> bool {
     let class_e = address.octets()[0] >= 240;
-    address.octets()[0] == 0 || address.is_loopback() || address.is_multicast() || class_e
+    !(address.octets()[0] == 0 || address.is_loopback() || address.is_multicast() || class_e)
 }
 
 /// Version, header length and total length.

@@ -24,7 +24,7 @@ use super::{
     tcx_programs,
 };
 use crate::{
-    kernel::{netlink::Netlink, netns::Netns, tables},
+    kernel::{former, netlink::Netlink, netns::Netns, tables},
     names::Instance,
 };
 
@@ -71,7 +71,7 @@ fn own_programs(instance: &Instance) -> Result<BTreeSet<u32>> {
 /// Whether the kernel shows a program of envnet's under this name: it keeps the first 15 bytes.
 fn is_kept_name(name: &str) -> bool {
     const KEPT: usize = 15;
-    let mut programs = ROLES.iter().map(|role| role.program);
+    let mut programs = ROLES.iter().map(|role| role.program).chain(former::PROGRAMS);
     programs.any(|program| program.get(..KEPT).unwrap_or(program) == name)
 }
 

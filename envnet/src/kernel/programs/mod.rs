@@ -37,7 +37,7 @@ pub use self::{
     site::Site,
 };
 use super::{
-    bpffs,
+    bpffs, former,
     netlink::{Link, Netlink},
     netns::Netns,
     pins,
@@ -170,7 +170,7 @@ impl Programs {
         }
         let mut loader = EbpfLoader::new();
         for name in maps::ALL {
-            loader.map_pin_path(name, maps_directory.join(name));
+            loader.map_pin_path(name, former::map_pin(&maps_directory, name));
         }
         let mut object = loader.load(EBPF_OBJECT).context("the kernel refused envnet's maps")?;
         // When it cannot find out what the kernel can do, the library makes maps for older kernels.
@@ -207,9 +207,11 @@ impl Programs {
         Self::open(instance)?.context("the programs just pinned are gone")
     }
 
-    /// Removes the pins of other builds' programs, and of maps that no program uses any more.
+    /// Removes the pins of other builds' programs, and of maps that no program uses any more; renames those of maps that had
+    /// another name.
     pub fn forget_others(instance: &Instance) -> Result<()> {
         let directory = bpffs::directory(instance);
+        former::rename_map_pins(&tables::directory(instance))?;
         let own = pins::own_directories(instance);
         for entry in fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))? {
             let path = entry?.path();

@@ -7,10 +7,13 @@ use aya::programs::TcAttachType;
 
 use super::{
     Hook, attach, bpffs, pinned_program,
-    site::{QDISC_MARK, ROLES, Role, Site},
+    site::{QDISC_MARK, ROLES, Site},
 };
 use crate::{
-    kernel::netlink::{Filter, Link, Netlink},
+    kernel::{
+        former,
+        netlink::{Filter, Link, Netlink},
+    },
     names::Instance,
 };
 
@@ -140,8 +143,13 @@ pub async fn remove_filters(netlink: &Netlink, instance: &Instance, site: Site, 
 
 /// Whether a filter where a site's would be is the instance's.
 pub(super) fn is_own(instance: &Instance, site: Site, filter: &Filter) -> bool {
-    let is_named = |role: &Role| instance.filter_name(role.program) == filter.name;
-    filter.priority == priority(site) && ROLES.iter().any(is_named)
+    filter.priority == priority(site) && is_own_name(instance, &filter.name)
+}
+
+/// Whether this is or was the name of a filter of the instance.
+fn is_own_name(instance: &Instance, name: &str) -> bool {
+    let mut programs = ROLES.iter().map(|role| role.program).chain(former::PROGRAMS);
+    programs.any(|program| instance.filter_name(program) == name)
 }
 
 pub(super) fn priority(site: Site) -> u16 {
@@ -157,4 +165,19 @@ pub(super) fn qdisc_of(name: &str) -> Option<u32> {
 /// index.
 pub(super) fn qdisc_mark(directory: &Path, index: u32) -> PathBuf {
     directory.join("links").join(format!("{QDISC_MARK}{index}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_known_by_the_present_and_the_former_name_of_its_program() {
+        let instance = Instance::Host;
+        for program in ["wan_port_egress", "gateway_port_egress"] {
+            assert!(is_own_name(&instance, &instance.filter_name(program)), "{program}");
+            assert!(!is_own_name(&instance, program), "{program}, without envnet's mark");
+        }
+        assert!(!is_own_name(&instance, &instance.filter_name("other")));
+    }
 }

@@ -49,7 +49,7 @@ pub(super) const ROLES: &[Role] = &[
     role(Site::RouterPort, "router_port_egress", Some(TcAttachType::Egress)),
     role(Site::GuestPort, "guest_ingress", Some(TcAttachType::Ingress)),
     role(Site::ForeignPort, "guest_ingress", Some(TcAttachType::Ingress)),
-    role(Site::GatewayPort, "gateway_port_egress", Some(TcAttachType::Egress)),
+    role(Site::GatewayPort, "wan_port_egress", Some(TcAttachType::Egress)),
     role(Site::Uplink, "uplink_ingress", Some(TcAttachType::Ingress)),
     role(Site::Uplink, "uplink_egress", Some(TcAttachType::Egress)),
     role(Site::UplinkDriver, "uplink_xdp", None),

@@ -1,0 +1,62 @@
+//! A helper of the kernel may fail, for want of memory. The packet may then be half written, so it is dropped, and counted
+//! under its mapping.
+
+use envnet_common::DropReason;
+
+use crate::{
+    bench::{Bench, Outcome, Program},
+    names::{ELSEWHERE, GATEWAY, GUEST, GUEST_MAC, GUEST_OUTSIDE, IPV4, NEIGHBOUR, OUTSIDE, incoming, sent_by},
+    packet::{Payload, frame, packet},
+};
+
+/// The programs with each call of `bpf_l4_csum_replace` replaced by its failure: `r0 = -EFAULT`.
+fn without_checksum_helper() -> Vec<u8> {
+    const CALL: [u8; 8] = [0x85, 0, 0, 0, 11, 0, 0, 0];
+    const FAIL: [u8; 8] = [0xb7, 0, 0, 0, 0xf2, 0xff, 0xff, 0xff];
+    let mut object = envnet::EBPF_OBJECT.to_vec();
+    let mut replaced = 0;
+    // Instructions are at multiples of their length.
+    for instruction in object.chunks_exact_mut(CALL.len()) {
+        if instruction == CALL {
+            instruction.copy_from_slice(&FAIL);
+            replaced += 1;
+        }
+    }
+    assert!(replaced > 0, "no program corrects a checksum");
+    object
+}
+
+#[test]
+fn a_failed_write_is_counted_under_its_mapping() {
+    let mut bench = Bench::load_object(&without_checksum_helper());
+    let tcp = |from, to| packet(from, to, Payload::Tcp);
+    let out = tcp(GUEST, OUTSIDE);
+    for (description, program, sent) in [
+        ("in", Program::UplinkIngress, incoming(&tcp(OUTSIDE, GUEST_OUTSIDE))),
+        (
+            "in, at the port",
+            Program::WanPort,
+            incoming(&tcp(OUTSIDE, GUEST_OUTSIDE)),
+        ),
+        ("out", Program::GuestIngress, sent_by(GUEST_MAC, &out)),
+        (
+            "across",
+            Program::GuestIngress,
+            sent_by(GUEST_MAC, &tcp(GUEST, ELSEWHERE)),
+        ),
+        (
+            "slow path, in",
+            Program::Ingress,
+            incoming(&tcp(OUTSIDE, GUEST_OUTSIDE)),
+        ),
+        (
+            "slow path, out",
+            Program::Egress,
+            frame(NEIGHBOUR, GATEWAY, IPV4, &out.bytes()),
+        ),
+    ] {
+        bench.learn(Some(GUEST));
+        let dropped = Outcome::Drop(DropReason::HelperFailed, Some(GUEST));
+        bench.must(description, program, &sent, &dropped);
+    }
+}
