@@ -117,6 +117,8 @@ pub(crate) fn hear_station(
     claim: Claim,
 ) -> Result<(), DropReason> {
     let key = StationKey::new(environment, mac);
+    // A mere claim makes no entry but confirms one: `hear_through_bridge` sees the guest's broadcasts and would remove it.
+    let mut writes = claim != Claim::Mere;
     // SAFETY: the entry stays readable until the program ends; it is copied because it may be reused for another key.
     if let Some(known) = unsafe { STATIONS.get(key) }.copied() {
         let silent = elapsed(known.heard, now);
@@ -127,8 +129,9 @@ pub(crate) fn hear_station(
         if !elsewhere && silent < STATION_WRITTEN_EVERY {
             return Ok(());
         }
+        writes |= !elsewhere;
     }
-    if claim != Claim::Mere {
+    if writes {
         let station = Station {
             interface,
             reserved: 0,

@@ -5,6 +5,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::OwnedFd,
+    sync::atomic::Ordering,
     thread,
     time::Duration,
 };
@@ -225,10 +226,24 @@ fn a_sibling_that_was_silent_is_reached_past_the_firewall() -> Result<()> {
     attached_fast(|lab| {
         with_firewall(lab, |everybody| {
             let [dc, member] = &everybody.first;
-            // With IPv6 it would solicit routers now and then.
+            // Its own IPv6 would say something now and then.
             member.namespace().set_sysctl("net/ipv6/conf/all/disable_ipv6", "1")?;
-            for silence in [2500, 4500] {
+            // A broadcast of a protocol for experiments (IEEE 802, section 9.2.3).
+            let mut broadcast = [0; 60];
+            broadcast[..6].fill(0xff);
+            broadcast[6..12].copy_from_slice(&socket::mac(ROLES[1].mac)?);
+            broadcast[12..14].copy_from_slice(&[0x88, 0xb5]);
+            let sender = member.namespace().run(|| socket::frames("eth0"))?;
+            let traffic = member.cable().context("the sibling is unplugged")?.traffic();
+            for (silence, speaks) in [(2500, false), (4500, false), (500, true)] {
                 interrupt::sleep(Duration::from_millis(silence))?;
+                if speaks {
+                    let before = traffic.from_guest.load(Ordering::Relaxed);
+                    sender.send(&broadcast)?;
+                    interrupt::wait_for("the broadcast", PATIENCE, || {
+                        Ok((traffic.from_guest.load(Ordering::Relaxed) > before).then_some(()))
+                    })?;
+                }
                 ensure!(dc.ping(member.address())?.is_some(), "not reached after {silence} ms");
             }
             let seen = seen_by_firewall(lab)?;
