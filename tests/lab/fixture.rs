@@ -11,10 +11,9 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{
     Lab, Options,
+    addresses::{Mode, ROLES, UPSTREAM},
     envnet::Outcome,
-    interrupt,
-    plan::{GATEWAY, Mode, ROLES},
-    snapshot,
+    interrupt, snapshot,
 };
 
 /// The ways packets can take: how programs are attached, the first kernel that can, and which fast path there is.
@@ -184,7 +183,7 @@ pub fn converged(lab: &Lab) -> Result<()> {
     // kernel gives no answers to pings while too many of them wait for a neighbour somewhere else.
     interrupt::wait_for("an answer to the outside", PATIENCE, || lab.ping(dc.external(1)))?;
     interrupt::wait_for("an answer from the sibling", PATIENCE, || guest.ping(member.internal()))?;
-    interrupt::wait_for("an answer from the outside", PATIENCE, || guest.ping(GATEWAY))?;
+    interrupt::wait_for("an answer from the outside", PATIENCE, || guest.ping(UPSTREAM))?;
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use nix::unistd::geteuid;
 use serde_json::Value;
 
 use crate::{
+    addresses::{self, INTERNAL, INTERNAL_PREFIX, Mode, REMOTE, ROUTER, Role, UPSTREAM},
     capture::Capture,
     directory::Directory,
     envnet::Envnet,
@@ -21,7 +22,6 @@ use crate::{
     interrupt,
     namespace::{self, Namespace},
     ping::ping,
-    plan::{self, GATEWAY, INTERNAL, INTERNAL_PREFIX, Mode, REMOTE, ROUTER, Role},
     process::output,
     qemu::{Accelerator, Image, Machine, Start},
     remains::{self, PREFIX},
@@ -99,7 +99,7 @@ impl Lab {
             "link add eth0 address {UPLINK_MAC} type veth peer name eth0 netns {}",
             outside.name()
         ))?;
-        outside.ip(&format!("address add {GATEWAY}/16 dev eth0"))?;
+        outside.ip(&format!("address add {UPSTREAM}/16 dev eth0"))?;
         outside.ip(&format!("address add {REMOTE}/32 dev lo"))?;
         outside.ip("link set eth0 up")?;
         let capture = Capture::start(&outside, "eth0")?;
@@ -121,9 +121,9 @@ impl Lab {
             uplink_mac,
             accelerate,
         };
-        let configuration = plan::configuration(environments, mode);
+        let configuration = addresses::configuration(environments, mode);
         lab.write_configuration(&match accelerate {
-            Some(accelerate) => plan::accelerated(&configuration, accelerate),
+            Some(accelerate) => addresses::accelerated(&configuration, accelerate),
             None => configuration,
         })?;
         if accelerate == Some("xdp") {

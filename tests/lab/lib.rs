@@ -2,6 +2,7 @@
 //!
 //! All of it lives in network namespaces of its own and is removed when the values are dropped, on every way out.
 
+pub mod addresses;
 pub mod cable;
 pub mod capture;
 pub mod counters;
@@ -18,7 +19,6 @@ pub mod namespace;
 pub mod parallel;
 pub mod ping;
 pub mod pings;
-pub mod plan;
 pub mod process;
 pub mod qemu;
 pub mod remains;

@@ -9,9 +9,9 @@ use envnet::{
 };
 use envnet_lab::{
     Lab, Options,
+    addresses::Mode,
     fixture::{converged, detached_each_mode, detached_with, restored},
     namespace::Namespace,
-    plan::Mode,
     process,
 };
 
@@ -54,9 +54,9 @@ const EVERYWHERE: &[Damage] = &[
         in_router(lab, "link set peer1-gw1 address 02:00:00:00:00:77")
     }),
     damage("router's inside deleted", |lab| in_router(lab, "link delete peer1-gw1")),
-    damage("gateway deleted", |lab| in_router(lab, "link delete gw1")),
-    damage("gateway down", |lab| in_router(lab, "link set gw1 down")),
-    damage("gateway with another MTU", |lab| {
+    damage("WAN port deleted", |lab| in_router(lab, "link delete gw1")),
+    damage("WAN port down", |lab| in_router(lab, "link set gw1 down")),
+    damage("WAN port with another MTU", |lab| {
         in_router(lab, "link set gw1 mtu 1400")
     }),
     damage("router without its address", |lab| {
@@ -81,11 +81,11 @@ const EVERYWHERE: &[Damage] = &[
     damage("filter of a tap deleted", |lab| {
         tc(lab.host(), "filter delete dev vm1.2 ingress")
     }),
-    damage("qdisc of the gateway deleted", |lab| {
+    damage("qdisc of the WAN port deleted", |lab| {
         tc(&lab.router(1)?, "qdisc delete dev gw1 clsact")
     }),
     // It takes the filters of both directions and runs them all on the way in.
-    damage("gateway with an ingress qdisc", |lab| {
+    damage("WAN port with an ingress qdisc", |lab| {
         replace_by_ingress(&lab.router(1)?, "gw1")
     }),
     damage("router's port with an ingress qdisc", |lab| {
@@ -130,10 +130,10 @@ const EVERYWHERE: &[Damage] = &[
         let keys: Vec<_> = taps.keys().collect::<Result<_, _>>()?;
         Ok(keys.iter().try_for_each(|key| taps.remove(*key))?)
     }),
-    damage("no gateways in the maps", |lab| {
-        let mut gateways = tables(lab)?.gateways;
-        let keys: Vec<_> = gateways.keys().collect::<Result<_, _>>()?;
-        Ok(keys.iter().try_for_each(|key| gateways.remove(key))?)
+    damage("no WAN ports in the maps", |lab| {
+        let mut router_wans = tables(lab)?.gateways;
+        let keys: Vec<_> = router_wans.keys().collect::<Result<_, _>>()?;
+        Ok(keys.iter().try_for_each(|key| router_wans.remove(key))?)
     }),
     damage("no uplink in the maps", |lab| {
         Ok(tables(lab)?.uplink.set(0, envnet_common::maps::Uplink::default(), 0)?)
@@ -148,21 +148,21 @@ const ON_THE_UPLINK: &[Damage] = &[
     damage("pins of all links deleted", |lab| {
         Ok(fs::remove_dir_all(pins(lab).join("links"))?)
     }),
-    damage("gateway in another mode", |lab| {
+    damage("WAN port in another mode", |lab| {
         in_router(lab, "link set gw1 type macvlan mode private")
     }),
 ];
 
 /// To what bridge mode has.
 const ON_THE_BRIDGE: &[Damage] = &[
-    damage("gateway's port deleted", |lab| in_host(lab, "link delete peer2-gw1")),
-    damage("gateway's port unplugged", |lab| {
+    damage("uplink port deleted", |lab| in_host(lab, "link delete peer2-gw1")),
+    damage("uplink port unplugged", |lab| {
         in_host(lab, "link set peer2-gw1 nomaster")
     }),
-    damage("gateway's port with an ingress qdisc", |lab| {
+    damage("uplink port with an ingress qdisc", |lab| {
         replace_by_ingress(lab.host(), "peer2-gw1")
     }),
-    damage("gateway's port without its qdisc", |lab| {
+    damage("uplink port without its qdisc", |lab| {
         tc(lab.host(), "qdisc delete dev peer2-gw1 clsact")
     }),
 ];

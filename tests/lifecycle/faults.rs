@@ -4,8 +4,8 @@
 use anyhow::{Result, bail};
 use envnet_lab::{
     Lab,
+    addresses::{self, Mode},
     fixture::{attached, converged, detached_each_mode, restored},
-    plan::{self, Mode},
 };
 
 use crate::{
@@ -90,15 +90,15 @@ struct Change {
 const CHANGES: [Change; 3] = [
     Change {
         what: "adding an environment",
-        configuration: || with_third(&plan::configuration(3, Mode::Macvlan), None),
+        configuration: || with_third(&addresses::configuration(3, Mode::Macvlan), None),
     },
     Change {
         what: "removing an environment",
-        configuration: || with_third(&plan::configuration(1, Mode::Macvlan), None),
+        configuration: || with_third(&addresses::configuration(1, Mode::Macvlan), None),
     },
     Change {
         what: "removing a machine",
-        configuration: || plan::configuration(2, Mode::Macvlan),
+        configuration: || addresses::configuration(2, Mode::Macvlan),
     },
 ];
 
@@ -116,7 +116,7 @@ fn a_change_that_fails_at_any_call_leaves_the_rest_at_work() -> Result<()> {
 /// none may be missing.
 fn each_change(fault: Fault) -> Result<()> {
     attached(|lab| {
-        let old = with_third(&plan::configuration(2, Mode::Macvlan), None);
+        let old = with_third(&addresses::configuration(2, Mode::Macvlan), None);
         let busy = Busy::start(lab)?;
         for Change { what, configuration } in CHANGES {
             let sweep = Sweep {

@@ -13,7 +13,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
-    Lab, Options, fixture::attached_with, guest::Guest, interrupt, namespace::Namespace, plan, plan::ROLES, socket,
+    Lab, Options, addresses, addresses::ROLES, fixture::attached_with, guest::Guest, interrupt, namespace::Namespace,
+    socket,
 };
 
 /// How often a datagram is sent.
@@ -208,7 +209,7 @@ impl<'a> Busy<'a> {
         let (outside, first, second) = (lab.outside(), first.namespace(), second.namespace());
         let floods = vec![
             Flood::start("in", outside, first, dc.external(1))?,
-            Flood::start("out", first, outside, plan::GATEWAY)?,
+            Flood::start("out", first, outside, addresses::UPSTREAM)?,
             Flood::start("within", first, second, member.internal())?,
         ];
         let busy = Self {

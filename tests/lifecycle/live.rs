@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use envnet_lab::{
     Lab, Options,
+    addresses::{self, Mode, ROLES, Role},
     fixture::attached_with,
     interrupt,
     ping::ping,
-    plan::{self, Mode, ROLES, Role},
 };
 
 use crate::flood::{Busy, with};
@@ -40,8 +40,8 @@ fn what_does_not_change_loses_nothing(accelerate: &'static str) -> Result<()> {
     with(accelerate, |lab| {
         let [dc, _] = ROLES;
         let configuration = |environments| {
-            let text = plan::configuration(environments, Mode::Macvlan);
-            plan::accelerated(&text, accelerate)
+            let text = addresses::configuration(environments, Mode::Macvlan);
+            addresses::accelerated(&text, accelerate)
         };
         let two = configuration(2);
         let busy = Busy::start(lab)?;
@@ -112,9 +112,9 @@ fn what_does_not_change_loses_nothing_on_the_slow_path() -> Result<()> {
 fn switching_the_fast_path_loses_nothing() -> Result<()> {
     with("auto", |lab| {
         let busy = Busy::start(lab)?;
-        let text = plan::configuration(2, Mode::Macvlan);
+        let text = addresses::configuration(2, Mode::Macvlan);
         for accelerate in ["off", "tc", "off", "auto"] {
-            busy.during(accelerate, || attach(lab, &plan::accelerated(&text, accelerate)))?;
+            busy.during(accelerate, || attach(lab, &addresses::accelerated(&text, accelerate)))?;
         }
         Ok(())
     })
@@ -137,7 +137,7 @@ fn another_uplink_mode_is_a_matter_of_seconds() -> Result<()> {
             for (environment, guest) in (1..).zip(&guests) {
                 for (from, target) in [
                     (lab.outside(), dc.external(environment)),
-                    (guest.namespace(), plan::GATEWAY),
+                    (guest.namespace(), addresses::UPSTREAM),
                 ] {
                     interrupt::wait_for(&format!("an answer from {target}"), PATIENCE, || {
                         ping(from, target, 56, Duration::from_millis(500))
@@ -147,7 +147,7 @@ fn another_uplink_mode_is_a_matter_of_seconds() -> Result<()> {
             Ok(())
         };
         all_answer()?;
-        let bridge = plan::configuration(2, Mode::Bridge);
+        let bridge = addresses::configuration(2, Mode::Bridge);
         // A macvlan on the bridge itself: eth0 is the bridge's.
         let macvlan = bridge.replace("mode = \"bridge\"", "mode = \"macvlan\"");
         for configuration in [macvlan, bridge] {

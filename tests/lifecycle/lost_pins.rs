@@ -13,12 +13,12 @@ use anyhow::{Context, Result, ensure};
 use envnet_common::maps;
 use envnet_lab::{
     Lab, Options,
+    addresses::{self, Mode, ROLES},
     cable::Cable,
     counters::{Counters, counters},
     fixture::{attached_with, refused},
     guest::Guest,
     interrupt,
-    plan::{self, Mode, ROLES},
 };
 
 use crate::{
@@ -155,7 +155,7 @@ fn what_goes_without_pins_does_not_come_back() -> Result<()> {
     let pairs: [&[&str]; 2] = [&[maps::MAPPINGS, maps::ENVIRONMENTS], &[maps::COUNTERS, maps::SETTINGS]];
     attached(Mode::Macvlan, |lab| {
         let [dc, _] = ROLES;
-        let whole = plan::configuration(ENVIRONMENTS, Mode::Macvlan);
+        let whole = addresses::configuration(ENVIRONMENTS, Mode::Macvlan);
         let without = whole.replacen("\"1-3\"", "\"1, 3\"", 1);
         ensure!(whole != without, "environment 2 is not as it should be in {whole}");
         let _others = [lab.guest(1, dc)?, lab.guest(3, dc)?];

@@ -13,9 +13,9 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
     Lab,
+    addresses::{Mode, ROLES},
     fixture::{self, attached, detached, detached_with},
     namespace::Namespace,
-    plan::{Mode, ROLES},
     process::output,
     snapshot,
 };
@@ -247,7 +247,7 @@ fn lived_with<T: PartialEq + std::fmt::Debug>(lab: &Lab, view: impl Fn() -> Resu
     let guest = lab.guest(1, dc)?;
     ensure!(lab.ping(dc.external(1))?.is_some(), "no answer to the outside");
     ensure!(
-        guest.ping(envnet_lab::plan::GATEWAY)?.is_some(),
+        guest.ping(envnet_lab::addresses::UPSTREAM)?.is_some(),
         "no answer to the guest"
     );
     ensure!(
@@ -331,7 +331,7 @@ fn what_is_in_the_way_of_a_new_environment_leaves_the_others_attached() -> Resul
         let _guest = lab.guest(1, dc)?;
         ensure!(lab.ping(dc.external(1))?.is_some(), "the guest is not up");
         lab.host().ip("link add br3 type bridge")?;
-        lab.write_configuration(&envnet_lab::plan::configuration(3, Mode::Macvlan))?;
+        lab.write_configuration(&envnet_lab::addresses::configuration(3, Mode::Macvlan))?;
         let outcome = lab.envnet().run("--verbose attach")?;
         ensure!(
             outcome.status == Some(1) && outcome.stderr.contains("br3"),

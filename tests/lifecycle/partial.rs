@@ -7,12 +7,11 @@ use envnet::{kernel::tables::Tables, names::Instance};
 use envnet_common::Address;
 use envnet_lab::{
     Lab, Options,
+    addresses::{self, Mode, ROLES},
     capture::{Capture, Frame},
     fixture::{attached_with, detached_with},
     guest::Guest,
-    interrupt,
-    plan::{self, Mode, ROLES},
-    snapshot,
+    interrupt, snapshot,
 };
 use nix::net::if_::{Interface, if_nameindex};
 
@@ -94,7 +93,7 @@ fn a_part_is_attached_and_detached_alone() -> Result<()> {
         ensure!(envnet.changes("attach")? == 0, "the parts are not the whole");
 
         // Environment 3 is not in the file any more, and the machines are others: of that, only the part is done.
-        lab.write_configuration(&plan::configuration(2, Mode::Macvlan).replacen(
+        lab.write_configuration(&addresses::configuration(2, Mode::Macvlan).replacen(
             "[[vm]]",
             "[[vm]]\nname = \"new\"\naddress = \"10.0.0.9\"\n[[vm]]",
             1,
@@ -122,7 +121,7 @@ fn a_part_is_attached_and_detached_alone() -> Result<()> {
         );
         ensure!(shown(lab)? == [2], "not environment 2 alone: {:?}", shown(lab)?);
         ensure!(
-            guest.ping(plan::GATEWAY)?.is_some(),
+            guest.ping(addresses::UPSTREAM)?.is_some(),
             "environment 2 has lost the outside"
         );
         drop(guest);
@@ -141,11 +140,11 @@ fn a_part_is_attached_and_detached_alone() -> Result<()> {
 #[test]
 fn a_part_that_concerns_the_others_is_refused() -> Result<()> {
     attached_with(three(), |lab| {
-        let text = plan::configuration(3, Mode::Macvlan);
+        let text = addresses::configuration(3, Mode::Macvlan);
         for other in [
             text.replace("gateway = \"172.16.0.1\"", ""),
-            plan::accelerated(&text, "off"),
-            plan::accelerated(&text, "xdp"),
+            addresses::accelerated(&text, "off"),
+            addresses::accelerated(&text, "xdp"),
         ] {
             lab.write_configuration(&other)?;
             let refused = lab.envnet().run("attach --environments 2")?;
@@ -163,8 +162,8 @@ fn a_part_that_concerns_the_others_is_refused() -> Result<()> {
 #[test]
 fn the_uplink_is_let_go_of_with_the_last_environment_on_the_fast_path() -> Result<()> {
     detached_with(Options::default(), |lab| {
-        let fast = plan::configuration(2, Mode::Macvlan);
-        let slow = plan::accelerated(&fast, "off");
+        let fast = addresses::configuration(2, Mode::Macvlan);
+        let slow = addresses::accelerated(&fast, "off");
         let envnet = lab.envnet();
         lab.write_configuration(&slow)?;
         envnet.changes("attach --environments 2")?;
@@ -243,7 +242,7 @@ fn nothing_is_left_of_what_goes() -> Result<()> {
             let (first, second) = (first.namespace(), second.namespace());
             let flowing = [
                 Flood::start("in", lab.outside(), second, member.external(2))?,
-                Flood::start("out", second, lab.outside(), plan::GATEWAY)?,
+                Flood::start("out", second, lab.outside(), addresses::UPSTREAM)?,
                 Flood::start("within", first, second, member.internal())?,
             ];
             interrupt::sleep(Duration::from_millis(200))?;

@@ -4,8 +4,8 @@
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
     Lab, Options,
+    addresses::{self, Mode, ROLES},
     fixture::detached_with,
-    plan::{self, Mode, ROLES},
     process,
 };
 
@@ -26,7 +26,7 @@ fn plug(lab: &Lab, port: &str) -> Result<()> {
 
 /// Writes what is attached with an uplink of another name.
 fn configure(lab: &Lab, uplink: &str, accelerate: &str) -> Result<()> {
-    let configuration = plan::accelerated(&plan::configuration(2, Mode::Macvlan), accelerate);
+    let configuration = addresses::accelerated(&addresses::configuration(2, Mode::Macvlan), accelerate);
     lab.write_configuration(&configuration.replace("eth0", uplink))
         .map(drop)
 }

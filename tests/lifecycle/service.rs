@@ -9,9 +9,9 @@ use std::{fs, process::Command};
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
     Lab, Options,
+    addresses::{Mode, ROLES, UPSTREAM},
     envnet::Outcome,
     fixture::{detached, detached_with},
-    plan::{GATEWAY, Mode, ROLES},
     process, snapshot,
 };
 
@@ -127,7 +127,7 @@ fn the_units_commands_work_within_its_bounds() -> Result<()> {
             let guests = [lab.guest(1, dc)?, lab.guest(2, member)?];
             ensure!(lab.ping(dc.external(1))?.is_some(), "no answer to the outside");
             ensure!(
-                guests[0].ping(GATEWAY)?.is_some(),
+                guests[0].ping(UPSTREAM)?.is_some(),
                 "the outside does not answer a guest"
             );
             ensure!(

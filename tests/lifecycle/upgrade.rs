@@ -18,11 +18,11 @@ use aya::{
 use envnet_common::maps;
 use envnet_lab::{
     Lab, Options,
+    addresses::{self, ROLES},
     envnet::Envnet,
     fixture::attached_with,
     interrupt,
     namespace::Namespace,
-    plan::{self, ROLES},
     process::{self, Process},
 };
 
@@ -358,7 +358,10 @@ fn maps_of_another_shape_are_refused() -> Result<()> {
             }
         }
         ensure!(programs(lab)? == old, "other programs were loaded");
-        ensure!(guest.ping(plan::GATEWAY)?.is_some(), "the guest has lost the outside");
+        ensure!(
+            guest.ping(addresses::UPSTREAM)?.is_some(),
+            "the guest has lost the outside"
+        );
         let text = lab.envnet().succeed("status")?;
         ensure!(text.contains("MAPPINGS") && text.contains(" detach`"), "{text}");
         lab.detach()?;

@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 use anyhow::{Result, ensure};
 use envnet_lab::{
     Lab,
+    addresses::{self, Mode, ROLES, Role},
     guest::{Guest, Settings},
-    plan::{self, Mode, ROLES, Role},
     tap::Offload,
 };
 
@@ -14,7 +14,7 @@ use crate::fixture::detached;
 
 /// Attaches a changed configuration and pings one guest from outside and back.
 fn check(lab: &Lab, replacements: &[(&str, &str)], outside: &str, guest: Settings, external: Ipv4Addr) -> Result<()> {
-    let mut text = plan::configuration(1, Mode::Macvlan);
+    let mut text = addresses::configuration(1, Mode::Macvlan);
     for (from, to) in replacements {
         ensure!(text.contains(from), "no {from} in the configuration");
         text = text.replace(from, to);
@@ -24,7 +24,7 @@ fn check(lab: &Lab, replacements: &[(&str, &str)], outside: &str, guest: Setting
     lab.attach()?;
     let guest = Guest::create(&format!("{}-guest", lab.host().name()), lab.host(), guest)?;
     ensure!(lab.ping(external)?.is_some(), "no answer from {external}");
-    ensure!(guest.ping(plan::REMOTE)?.is_some(), "no answer from outside");
+    ensure!(guest.ping(addresses::REMOTE)?.is_some(), "no answer from outside");
     Ok(())
 }
 
@@ -33,7 +33,7 @@ fn settings(tap: &str, role: Role, address: Ipv4Addr, prefix: u8) -> Settings {
         tap: tap.to_owned(),
         address,
         prefix,
-        router: plan::ROUTER,
+        router: addresses::ROUTER,
         mac: role.mac.to_owned(),
         offload: Offload::Full,
     }
@@ -65,7 +65,7 @@ fn larger_environments_work() -> Result<()> {
 fn taps_belong_to_whom_the_configuration_says() -> Result<()> {
     detached(|lab| {
         let taps = "[taps]\nuser = \"65534\"\ngroup = \"65533\"\n\n[[vm]]\nname = \"dc\"";
-        lab.write_configuration(&plan::configuration(1, Mode::Macvlan).replace("[[vm]]\nname = \"dc\"", taps))?;
+        lab.write_configuration(&addresses::configuration(1, Mode::Macvlan).replace("[[vm]]\nname = \"dc\"", taps))?;
         lab.attach()?;
         let owners: Vec<String> = lab.host().run(|| {
             let tap = ROLES[0].tap(1);

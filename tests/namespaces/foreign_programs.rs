@@ -5,10 +5,11 @@ use std::{net::Ipv4Addr, time::Duration};
 use anyhow::{Context, Result, ensure};
 use aya::programs::{TcAttachType, XdpMode};
 use envnet_lab::{
-    Lab, Options, interrupt,
+    Lab, Options,
+    addresses::{REMOTE, ROLES, ROUTER},
+    interrupt,
     namespace::Namespace,
     ping::ping,
-    plan::{REMOTE, ROLES, ROUTER},
 };
 
 use crate::{counting_program::Counter, fixture::detached_with, shortcut};

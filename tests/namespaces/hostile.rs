@@ -10,11 +10,10 @@ use anyhow::{Context, Result, ensure};
 use envnet_lab::socket::mac;
 use envnet_lab::{
     Lab, Options,
+    addresses::{Mode, REMOTE, UPSTREAM},
     capture::Capture,
     guest::{Guest, Settings},
-    interrupt,
-    plan::{GATEWAY, Mode, REMOTE},
-    socket,
+    interrupt, socket,
     tap::Offload,
 };
 
@@ -62,7 +61,7 @@ impl Topology {
     fn random(random: &mut Random) -> Self {
         let prefix = random.pick(&[22, 24, 25, 28]);
         let size = 1 << (32 - u32::from(prefix));
-        // The pool is a /12; subnet 0 has the gateway.
+        // The pool is a /12; subnet 0 has the upstream router.
         let pool = 1 << (prefix - 12);
         let first = 1 + u32::try_from(random.below(u64::from(pool - 1))).unwrap_or(0);
         let second = 1 + first % (pool - 1);
@@ -98,7 +97,7 @@ impl Topology {
             .hosts
             .map(|host| format!("[[vm]]\nname = \"m{host}\"\naddress = \"{}\"\n", self.internal(host)));
         format!(
-            "environments = {:?}\n[uplink]\ninterface = \"{interface}\"\nmode = \"{mode}\"\ngateway = \"{GATEWAY}\"\n\
+            "environments = {:?}\n[uplink]\ninterface = \"{interface}\"\nmode = \"{mode}\"\ngateway = \"{UPSTREAM}\"\n\
              [addresses]\ninternal = \"{}/{}\"\nrouter = \"{}\"\nexternal = \"172.16.0.0/12\"\n{}",
             self.environments,
             self.internal,
@@ -126,7 +125,7 @@ impl Topology {
         let mut addresses = vec![
             self.internal,
             self.internal(1),
-            GATEWAY,
+            UPSTREAM,
             REMOTE,
             Ipv4Addr::UNSPECIFIED,
             Ipv4Addr::LOCALHOST,
@@ -251,19 +250,19 @@ fn nothing_internal_gets_out_and_nothing_crosses_untranslated() -> Result<()> {
 fn attack(lab: &Lab, topology: &Topology, random: &mut Random) -> Result<()> {
     lab.write_configuration(&topology.configuration())?;
     lab.outside().ip("address flush dev eth0")?;
-    lab.outside().ip(&format!("address add {GATEWAY}/12 dev eth0"))?;
+    lab.outside().ip(&format!("address add {UPSTREAM}/12 dev eth0"))?;
     lab.attach()?;
     let [quiet, loud] = topology.environments;
     let victim = topology.guest(lab, quiet, topology.hosts[0])?;
     let guests = topology.hosts.map(|host| topology.guest(lab, loud, host));
-    ensure!(victim.ping(GATEWAY)?.is_some(), "the victim is not up");
+    ensure!(victim.ping(UPSTREAM)?.is_some(), "the victim is not up");
     // What the victim receives; its own frames are marked as outgoing.
     let received = Capture::start(victim.namespace(), "eth0")?;
 
     let addresses = topology.addresses();
     for guest in guests {
         let guest = guest?;
-        ensure!(guest.ping(GATEWAY)?.is_some(), "an attacker is not up");
+        ensure!(guest.ping(UPSTREAM)?.is_some(), "an attacker is not up");
         let socket = guest.namespace().run(|| socket::frames("eth0"))?;
         let bridge = mac(&lab.host().mac(&format!("br{loud}"))?)?;
         let own = mac(&guest.namespace().mac("eth0")?)?;
@@ -279,8 +278,8 @@ fn attack(lab: &Lab, topology: &Topology, random: &mut Random) -> Result<()> {
     let own = mac(&lab.outside().mac("eth0")?)?;
     for environment in topology.environments {
         let name = format!("{}-ns{environment}", lab.host().name());
-        let gateway = mac(&envnet_lab::namespace::Namespace::open(&name)?.mac(&format!("gw{environment}"))?)?;
-        send(&socket, random, &addresses, own, &[gateway, gateway, BROADCAST])?;
+        let router_wan = mac(&envnet_lab::namespace::Namespace::open(&name)?.mac(&format!("gw{environment}"))?)?;
+        send(&socket, random, &addresses, own, &[router_wan, router_wan, BROADCAST])?;
     }
     interrupt::sleep(Duration::from_millis(500))?;
 
@@ -305,7 +304,7 @@ fn attack(lab: &Lab, topology: &Topology, random: &mut Random) -> Result<()> {
         }
     }
     // Somebody on the outside's link can claim the next hop's address, as ARP is; the router finds out and asks anew.
-    interrupt::wait_for("the outside again", HEALED, || victim.ping(GATEWAY)).map(drop)
+    interrupt::wait_for("the outside again", HEALED, || victim.ping(UPSTREAM)).map(drop)
 }
 
 fn send(

@@ -5,11 +5,11 @@ use std::{fs, net::Ipv4Addr, time::Duration};
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
     Lab, Options,
+    addresses::{ROLES, UPSTREAM, external},
     fixture::detached_with,
     guest::Guest,
     namespace::Namespace,
     ping::ping,
-    plan::{GATEWAY, ROLES, external},
 };
 
 use crate::{shortcut::through_router, traffic};
@@ -51,7 +51,7 @@ fn large_frames_pass(lab: &Lab) -> Result<()> {
     let [first, sibling, other] = [&guests[0], &guests[1], &guests[2]].map(Guest::namespace);
     for (way, from, target) in [
         ("in", lab.outside(), dc.external(1)),
-        ("out", first, GATEWAY),
+        ("out", first, UPSTREAM),
         ("across", first, external(2, 2)),
         ("within", sibling, dc.internal()),
     ] {
@@ -59,7 +59,7 @@ fn large_frames_pass(lab: &Lab) -> Result<()> {
     }
     for (client, server, target) in [
         (lab.outside(), first, dc.external(1)),
-        (first, lab.outside(), GATEWAY),
+        (first, lab.outside(), UPSTREAM),
         (first, other, external(2, 2)),
     ] {
         traffic::tcp(client, server, target, LENGTH)?;

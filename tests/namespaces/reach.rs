@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
     Lab, Options,
+    addresses::{Mode, REMOTE, ROLES, ROUTER, UPSTREAM},
     guest::Guest,
-    plan::{GATEWAY, Mode, REMOTE, ROLES, ROUTER},
     tap::Offload,
 };
 
@@ -58,18 +58,18 @@ fn outside_to_guest(lab: &Lab, guest: &Guest, environment: u8) -> Result<()> {
     ensure!(lab.ping(external)?.is_some(), "no answer from {external}");
     let (outside, inside) = (lab.outside(), guest.namespace());
     let seen = traffic::tcp(outside, inside, external, 4 * MEGABYTES)?;
-    ensure!(seen == IpAddr::from(GATEWAY), "the guest saw {seen}");
+    ensure!(seen == IpAddr::from(UPSTREAM), "the guest saw {seen}");
     let seen = traffic::udp(outside, inside, external, 1000)?.context("no UDP answer")?;
-    ensure!(seen == IpAddr::from(GATEWAY), "the guest saw {seen}");
+    ensure!(seen == IpAddr::from(UPSTREAM), "the guest saw {seen}");
     Ok(())
 }
 
 fn guest_to_outside(lab: &Lab, guest: &Guest, environment: u8) -> Result<()> {
     let external = ROLES[0].external(environment);
-    for target in [ROUTER, GATEWAY, REMOTE] {
+    for target in [ROUTER, UPSTREAM, REMOTE] {
         ensure!(guest.ping(target)?.is_some(), "{target} does not answer the guest");
     }
-    for target in [GATEWAY, REMOTE] {
+    for target in [UPSTREAM, REMOTE] {
         let seen = traffic::tcp(guest.namespace(), lab.outside(), target, 4 * MEGABYTES)?;
         ensure!(seen == IpAddr::from(external), "the outside saw {seen}");
         let seen = traffic::udp(guest.namespace(), lab.outside(), target, 1000)?.context("no UDP answer")?;
@@ -82,7 +82,7 @@ fn guest_to_outside(lab: &Lab, guest: &Guest, environment: u8) -> Result<()> {
 fn the_router_answers_at_its_external_address() -> Result<()> {
     attached(|lab| {
         for environment in [1, 2] {
-            let external = envnet_lab::plan::external(environment, 1);
+            let external = envnet_lab::addresses::external(environment, 1);
             ensure!(lab.ping(external)?.is_some(), "no answer from {external}");
         }
         Ok(())

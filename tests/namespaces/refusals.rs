@@ -4,9 +4,10 @@ use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
+    addresses,
+    addresses::Mode,
     envnet::{Envnet, Outcome},
-    interrupt, plan,
-    plan::Mode,
+    interrupt,
 };
 
 use crate::fixture::{attached, detached, refused};
@@ -50,7 +51,7 @@ const MISTAKES: [(&str, &str, &str); 16] = [
 #[test]
 fn mistakes_in_the_configuration_are_refused_with_line_and_key() -> Result<()> {
     detached(|lab| {
-        let right = plan::configuration(2, Mode::Macvlan);
+        let right = addresses::configuration(2, Mode::Macvlan);
         for (line, mistake, key) in MISTAKES {
             let number = right
                 .lines()
@@ -149,7 +150,7 @@ fn an_address_of_the_host_inside_an_environment_is_refused() -> Result<()> {
 fn an_uplink_that_cannot_be_used_is_refused() -> Result<()> {
     detached(|lab| {
         let attach = || lab.envnet().run("attach");
-        let right = plan::configuration(2, Mode::Macvlan);
+        let right = addresses::configuration(2, Mode::Macvlan);
         lab.write_configuration(&right.replace("\"eth0\"", "\"eth7\""))?;
         refused(lab, 1, &["uplink.interface", "eth7"], attach).context("missing")?;
         lab.write_configuration(&right)?;

@@ -8,11 +8,12 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
-    Lab, interrupt,
+    Lab,
+    addresses::{REMOTE, ROLES},
+    interrupt,
     namespace::Namespace,
     ping::ping,
     pings::Pings,
-    plan::{REMOTE, ROLES},
     stream::Stream,
 };
 

@@ -10,11 +10,11 @@ use anyhow::{Context, Result, ensure};
 use envnet_lab::socket::mac;
 use envnet_lab::{
     Lab,
+    addresses::{REMOTE, ROLES, ROUTER, UPSTREAM},
     capture::Capture,
     guest::Guest,
     interrupt,
     pings::Pings,
-    plan::{GATEWAY, REMOTE, ROLES, ROUTER},
     socket,
 };
 use etherparse::PacketBuilder;
@@ -148,7 +148,7 @@ fn spoofs() -> Result<Vec<Spoof>> {
         frame,
     );
     for kind in [1, 2] {
-        for sender in [NOBODY, member.internal(), ROUTER, GATEWAY] {
+        for sender in [NOBODY, member.internal(), ROUTER, UPSTREAM] {
             let frame = arp([own, EVERYBODY], kind, (own, sender), member.internal());
             add(format!("ARP {kind} for {sender}"), "source-spoofed", frame);
         }

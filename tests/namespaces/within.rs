@@ -13,11 +13,11 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
     Lab,
+    addresses::{REMOTE, ROLES, ROUTER, UPSTREAM},
     guest::Guest,
     interrupt,
     namespace::Namespace,
     parallel::in_parallel,
-    plan::{GATEWAY, REMOTE, ROLES, ROUTER},
     process, socket,
 };
 
@@ -111,12 +111,12 @@ fn everything_works(lab: &Lab, everybody: &Everybody) -> Result<()> {
     talk(dc, member.namespace(), member.address(), dc.address()).context("from dc to member")?;
     talk(member, dc.namespace(), dc.address(), member.address()).context("from member to dc")?;
     ensure!(dc.ping(ROUTER)?.is_some(), "the router does not answer");
-    talk(dc, lab.outside(), GATEWAY, dc_role.external(1)).context("to the outside")?;
+    talk(dc, lab.outside(), UPSTREAM, dc_role.external(1)).context("to the outside")?;
     talk(dc, lab.outside(), REMOTE, dc_role.external(1)).context("to the far outside")?;
     talk(dc, other_dc.namespace(), dc_role.external(2), dc_role.external(1)).context("to another environment")?;
     ensure!(lab.ping(dc_role.external(1))?.is_some(), "no answer to the outside");
     let peer = traffic::tcp(lab.outside(), dc.namespace(), dc_role.external(1), LENGTH)?;
-    ensure!(peer == IpAddr::from(GATEWAY), "the guest saw {peer}");
+    ensure!(peer == IpAddr::from(UPSTREAM), "the guest saw {peer}");
     Ok(())
 }
 

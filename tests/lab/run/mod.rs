@@ -15,7 +15,7 @@ use clap::{Args, ValueEnum};
 use self::{check::Answer, progress::Progress};
 use crate::{
     Lab,
-    plan::{MOST_ENVIRONMENTS, ROLES},
+    addresses::{MOST_ENVIRONMENTS, ROLES},
     qemu::Assets,
 };
 

@@ -9,7 +9,7 @@ use super::{
     damage::Damage,
     model::{ACCELERATIONS, Card, MACHINES, MOST_ENVIRONMENTS, Model, Seat, State, Wanted},
 };
-use crate::{faults::Effect, plan::Mode};
+use crate::{addresses::Mode, faults::Effect};
 
 /// What the kernel says when a call fails on purpose.
 const ERRORS: [Errno; 3] = [Errno::EIO, Errno::ENOMEM, Errno::EBUSY];

@@ -19,7 +19,7 @@ pub(super) enum Damage {
     Tap(Seat),
     /// A port of somebody else's is taken out of its bridge.
     Unplugged(Seat),
-    Gateway(u8),
+    WanPort(u8),
     Veth(u8),
     Router(u8),
     RouterAddress(u8),
@@ -39,7 +39,7 @@ impl Damage {
             0 => Self::Bridge(environment),
             1 => Self::BridgeDown(environment),
             2 => Self::Tap(*rng.choice(&seats)?),
-            3 => Self::Gateway(environment),
+            3 => Self::WanPort(environment),
             4 => Self::Veth(environment),
             5 => Self::Router(environment),
             6 => Self::RouterAddress(environment),
@@ -58,7 +58,7 @@ impl Damage {
             Self::BridgeDown(environment) => host.ip(&format!("link set br{environment} down"))?,
             Self::Tap(seat) => host.ip(&format!("link delete {}", seat.tap()))?,
             Self::Unplugged(seat) => host.ip(&format!("link set {} nomaster", seat.foreign_tap()))?,
-            Self::Gateway(environment) => router(environment)?.ip(&format!("link delete gw{environment}"))?,
+            Self::WanPort(environment) => router(environment)?.ip(&format!("link delete gw{environment}"))?,
             Self::Veth(environment) => host.ip(&format!("link delete peer1-br{environment}"))?,
             Self::Router(environment) => {
                 namespace::remove(router(environment)?.name());

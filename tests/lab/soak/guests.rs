@@ -10,8 +10,8 @@ use super::{
     world::World,
 };
 use crate::{
+    addresses::{ROUTER, UPSTREAM},
     guest::Guest,
-    plan::{GATEWAY, ROUTER},
     tap::Offload,
 };
 
@@ -117,7 +117,7 @@ impl World {
         let mut add = |from, target, to, busy| ways.push(Way { from, target, to, busy });
         for (index, &seat) in seats.iter().enumerate() {
             add(None, seat.external(), Some(seat), index == 0);
-            add(Some(seat), GATEWAY, None, index == 1);
+            add(Some(seat), UPSTREAM, None, index == 1);
         }
         for pair in seats.windows(2) {
             let [first, second] = [pair[0], pair[1]];

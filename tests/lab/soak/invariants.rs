@@ -19,9 +19,9 @@ use super::{
     world::{Effect, World, host},
 };
 use crate::{
+    addresses,
     counters::{Counters, counters},
     interrupt::wait_for,
-    plan,
     process::output,
     snapshot,
 };
@@ -171,7 +171,7 @@ fn check_losses(world: &World, effect: &Effect, mended: &BTreeSet<Seat>) -> Resu
 }
 
 fn is_counted(wanted: &Wanted, (environment, internal): (u8, Ipv4Addr)) -> bool {
-    let known = internal == plan::ROUTER || wanted.seats().any(|seat| seat.internal() == internal);
+    let known = internal == addresses::ROUTER || wanted.seats().any(|seat| seat.internal() == internal);
     known && wanted.environments.contains(&environment)
 }
 
@@ -182,7 +182,7 @@ fn addresses(world: &World) -> BTreeMap<Ipv4Addr, bool> {
     let mut addresses = BTreeMap::new();
     for environment in 1..=MOST_ENVIRONMENTS {
         for number in 1..=HIGHEST {
-            let address = plan::external(environment, number);
+            let address = addresses::external(environment, number);
             let router = number == 1 && attached.is_some_and(|wanted| wanted.environments.contains(&environment));
             let guest = guests.iter().any(|seat| seat.external() == address);
             addresses.insert(address, router || guest);
@@ -207,7 +207,7 @@ fn check_status(status: &Value, wanted: &Wanted, intact: bool, other_ports: bool
         "status shows the environments {numbers:?}, not {expected:?}"
     );
     let mut expected: Vec<_> = wanted.seats().map(|seat| seat.internal().to_string()).collect();
-    expected.push(plan::ROUTER.to_string());
+    expected.push(addresses::ROUTER.to_string());
     let expected: BTreeSet<_> = expected.iter().map(String::as_str).collect();
     for entry in environments {
         ensure!(

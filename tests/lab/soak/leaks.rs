@@ -15,8 +15,8 @@ use aya::programs::loaded_links;
 
 use super::world::World;
 use crate::{
+    addresses::Mode,
     namespace::{self, Namespace},
-    plan::Mode,
 };
 
 /// Fewer samples say nothing about a trend.

@@ -7,7 +7,7 @@ use std::{
     net::Ipv4Addr,
 };
 
-use crate::plan::{self, GATEWAY, INTERNAL, INTERNAL_PREFIX, Mode, ROLES, ROUTER, Role};
+use crate::addresses::{self, INTERNAL, INTERNAL_PREFIX, Mode, ROLES, ROUTER, Role, UPSTREAM};
 
 /// Environments come from 1 to this.
 pub(super) const MOST_ENVIRONMENTS: u8 = 4;
@@ -147,7 +147,7 @@ impl Wanted {
 [uplink]
 interface = "{interface}"
 mode = "{mode}"
-gateway = "{GATEWAY}"
+gateway = "{UPSTREAM}"
 accelerate = "{}"
 
 [addresses]
@@ -160,7 +160,7 @@ external = "172.16.0.0/16"
         );
         for (&machine, with_mac) in &self.machines {
             let Role { name, mac, .. } = MACHINES[machine];
-            let address = plan::internal(MACHINES[machine].number);
+            let address = addresses::internal(MACHINES[machine].number);
             // Writing to a string does not fail.
             let _ = write!(text, "\n[[vm]]\nname = \"{name}\"\naddress = \"{address}\"\n");
             if *with_mac {

@@ -20,13 +20,13 @@ use super::{
 };
 use crate::{
     Lab, Options,
+    addresses::Mode,
     envnet::Envnet,
     faults::{self, Kind},
     fixture,
     guest::Guest,
     interrupt, namespace,
     namespace::Namespace,
-    plan::Mode,
     process::Process,
     snapshot, traffic,
 };

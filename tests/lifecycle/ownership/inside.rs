@@ -2,9 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
+    addresses::ROLES,
     fixture::{attached, detached},
     namespace::{self, Namespace},
-    plan::ROLES,
     snapshot,
 };
 
@@ -72,7 +72,7 @@ fn what_somebody_adds_to_a_router_is_put_in_order_or_left() -> Result<()> {
         }
         ensure!(lab.ping(dc.external(1))?.is_some(), "no answer to the outside");
         ensure!(
-            guest.ping(envnet_lab::plan::GATEWAY)?.is_some(),
+            guest.ping(envnet_lab::addresses::UPSTREAM)?.is_some(),
             "no answer to the guest"
         );
         Ok(())

@@ -14,8 +14,8 @@ use aya::{
 use envnet::{kernel::bpffs, names::Instance};
 use envnet_lab::{
     Lab, Options,
+    addresses::ROLES,
     fixture::{attached, detached_with},
-    plan::ROLES,
 };
 
 use super::{Foreign, counting_program::Counter, foreign, lived_with, refused, run};

@@ -5,10 +5,10 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
     Lab, Options,
+    addresses::{Mode, ROLES, UPSTREAM, configuration},
     envnet::Envnet,
     fixture::attached_with,
     namespace::{self, DIRECTORY},
-    plan::{GATEWAY, Mode, ROLES, configuration},
 };
 use nix::mount::{MsFlags, mount};
 
@@ -22,7 +22,7 @@ fn two_instances_with_the_same_environments_do_not_feel_each_other() -> Result<(
     ensure!(one.ping(dc.external(1))?.is_some(), "the guest is not up");
     let works = |when: &str| -> Result<()> {
         ensure!(one.ping(dc.external(1))?.is_some(), "no answer to the outside {when}");
-        ensure!(guest.ping(GATEWAY)?.is_some(), "no answer to the guest {when}");
+        ensure!(guest.ping(UPSTREAM)?.is_some(), "no answer to the guest {when}");
         ensure!(one.envnet().changes("attach")? == 0, "something was changed {when}");
         Ok(())
     };
@@ -88,7 +88,7 @@ fn one_host_under_two_names(hook: &'static str) -> Result<()> {
         let guest = lab.guest(1, dc)?;
         let works = |when: &str| -> Result<()> {
             ensure!(lab.ping(dc.external(1))?.is_some(), "no answer to the outside {when}");
-            ensure!(guest.ping(GATEWAY)?.is_some(), "no answer to the guest {when}");
+            ensure!(guest.ping(UPSTREAM)?.is_some(), "no answer to the guest {when}");
             ensure!(lab.envnet().changes("attach")? == 0, "something was changed {when}");
             Ok(())
         };

@@ -11,11 +11,11 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
+    addresses::UPSTREAM,
     directory::Directory,
     envnet::Envnet,
     interrupt,
     namespace::{self, Namespace},
-    plan::GATEWAY,
     process::output,
 };
 
@@ -136,7 +136,7 @@ fn with_envnet(site: &Site, environments: u16) -> Result<Vec<f64>> {
     let file = directory.path().join("envnet.toml");
     let configuration = format!(
         "environments = \"1-{environments}\"\n\
-         [uplink]\ninterface = \"{UPLINK}\"\nmode = \"macvlan\"\ngateway = \"{GATEWAY}\"\n\
+         [uplink]\ninterface = \"{UPLINK}\"\nmode = \"macvlan\"\ngateway = \"{UPSTREAM}\"\n\
          [addresses]\ninternal = \"10.0.0.0/24\"\nrouter = \"10.0.0.1\"\nexternal = \"172.16.0.0/12\"\n\
          [[vm]]\nname = \"dc\"\naddress = \"10.0.0.2\"\n\
          [[vm]]\nname = \"member\"\naddress = \"10.0.0.3\"\n"

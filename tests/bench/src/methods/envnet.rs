@@ -9,9 +9,9 @@ use ::envnet::{kernel::tables::Tables, names::Instance};
 use anyhow::{Context, Result, bail};
 use envnet_common::maps::{Mapping, MappingKey};
 use envnet_lab::{
+    addresses::{self, Mode, ROLES},
     directory::Directory,
     envnet as command, interrupt,
-    plan::{self, Mode, ROLES},
 };
 
 use super::{ENVIRONMENTS, Method, Standing};
@@ -59,7 +59,7 @@ impl Method for Envnet {
     fn set_up(&self, site: &Site) -> Result<Box<dyn Standing>> {
         let directory = Directory::create(site.host.name())?;
         let file = directory.path().join("envnet.toml");
-        let text = plan::configuration(ENVIRONMENTS, Mode::Macvlan);
+        let text = addresses::configuration(ENVIRONMENTS, Mode::Macvlan);
         fs::write(&file, accelerated(&text, self.accelerate))?;
         let command = command::Envnet::find(site.host.name(), &file, None)?;
         if command.run("check")?.status != Some(0) {

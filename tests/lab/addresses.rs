@@ -1,4 +1,4 @@
-//! The laboratory's address plan and roles, and the configuration file that says so.
+//! The laboratory's addresses, the machines that have them, and the configuration file that says so.
 
 use std::net::Ipv4Addr;
 
@@ -8,9 +8,9 @@ pub const INTERNAL_PREFIX: u8 = 24;
 pub const INTERNAL: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 0);
 /// The router's internal address.
 pub const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-/// The outside's address, which is also the routers' next hop.
-pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 1);
-/// An address further outside, reached through the gateway only.
+/// The upstream router's address: the outside is the next hop of envnet's routers.
+pub const UPSTREAM: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 1);
+/// An address further outside, reached through the upstream router only.
 pub const REMOTE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// The highest number of environments the external pool has room for.
 pub const MOST_ENVIRONMENTS: u8 = 255;
@@ -119,7 +119,7 @@ pub fn configuration(environments: u8, mode: Mode) -> String {
 [uplink]
 interface = "{interface}"
 mode = "{mode}"
-gateway = "{GATEWAY}"
+gateway = "{UPSTREAM}"
 
 [addresses]
 internal = "{INTERNAL}/{INTERNAL_PREFIX}"
