@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
-    Lab, Options,
+    Configuration, Lab,
     addresses::{self, ROLES, Role, UPSTREAM},
     http,
     parallel::in_parallel,
@@ -38,7 +38,7 @@ impl Templates {
     fn make() -> Result<Self> {
         let assets = env::var_os("ENVNET_LAB_ASSETS")
             .context("ENVNET_LAB_ASSETS must name the folder with the guests' kernel; `cargo xtask test` sets it")?;
-        let lab = Lab::new(Options::default())?;
+        let lab = Lab::new(Configuration::default())?;
         let image = Image::build(&Assets::open(&PathBuf::from(assets))?, lab.directory().path())?;
         let accelerator = Accelerator::detect(&image)?;
         lab.attach()?;

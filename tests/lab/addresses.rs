@@ -1,4 +1,4 @@
-//! The laboratory's addresses, the machines that have them, and the configuration file that says so.
+//! The laboratory's addresses, and the machines that have them.
 
 use std::net::Ipv4Addr;
 
@@ -12,7 +12,9 @@ pub const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub const UPSTREAM: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 1);
 /// An address further outside, reached through the upstream router only.
 pub const REMOTE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-/// The highest number of environments the external pool has room for.
+/// The prefix that environments have their external addresses from.
+pub const EXTERNAL: &str = "172.16.0.0/16";
+/// The highest number of environments the external prefix has room for.
 pub const MOST_ENVIRONMENTS: u8 = 255;
 
 /// One machine of the set that every environment has a copy of.
@@ -77,66 +79,4 @@ pub fn internal(number: u8) -> Ipv4Addr {
 #[must_use]
 pub fn external(environment: u8, number: u8) -> Ipv4Addr {
     Ipv4Addr::new(172, 16, environment, number)
-}
-
-/// How the routers are connected to the uplink.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// Each with a macvlan on `eth0`.
-    #[default]
-    Macvlan,
-    /// Each with a port of the bridge `br0`, which has `eth0` as another port.
-    Bridge,
-}
-
-impl Mode {
-    /// The interface the configuration names.
-    #[must_use]
-    pub fn interface(self) -> &'static str {
-        match self {
-            Self::Macvlan => "eth0",
-            Self::Bridge => "br0",
-        }
-    }
-}
-
-/// The text of the configuration file for environments 1 to `environments`.
-#[must_use]
-pub fn configuration(environments: u8, mode: Mode) -> String {
-    let interface = mode.interface();
-    let mode = match mode {
-        Mode::Macvlan => "macvlan",
-        Mode::Bridge => "bridge",
-    };
-    let vms = ROLES.map(|role| {
-        let Role { name, mac, .. } = role;
-        let address = role.internal();
-        format!("\n[[vm]]\nname = \"{name}\"\naddress = \"{address}\"\nmac = \"{mac}\"\n")
-    });
-    format!(
-        r#"environments = "1-{environments}"
-
-[uplink]
-interface = "{interface}"
-mode = "{mode}"
-gateway = "{UPSTREAM}"
-
-[addresses]
-internal = "{INTERNAL}/{INTERNAL_PREFIX}"
-router = "{ROUTER}"
-external = "172.16.0.0/16"
-{}"#,
-        vms.concat()
-    )
-}
-
-/// The same configuration with a fast path of that kind (`uplink.accelerate`).
-#[must_use]
-pub fn accelerated(configuration: &str, accelerate: &str) -> String {
-    // The key belongs to the table [uplink], which ends where the next one begins.
-    configuration.replacen(
-        "\n[addresses]",
-        &format!("accelerate = \"{accelerate}\"\n\n[addresses]"),
-        1,
-    )
 }

@@ -5,6 +5,7 @@
 pub mod addresses;
 pub mod cable;
 pub mod capture;
+pub mod configuration;
 pub mod counters;
 pub mod directory;
 pub mod envnet;
@@ -24,10 +25,10 @@ pub mod qemu;
 pub mod remains;
 pub mod run;
 pub mod snapshot;
-pub mod soak;
 pub mod socket;
 pub mod stream;
 pub mod tap;
 pub mod traffic;
 
-pub use lab::{Lab, Options};
+pub use configuration::{Configuration, Mode};
+pub use lab::Lab;

@@ -42,7 +42,8 @@ pub fn ping(namespace: &Namespace, target: Ipv4Addr, length: usize, patience: Du
 }
 
 /// A new echo request, of whatever nobody else has asked yet.
-pub(crate) fn request(length: usize) -> Vec<u8> {
+#[must_use]
+pub fn request(length: usize) -> Vec<u8> {
     // An identifier per request tells late answers to earlier ones apart.
     static NEXT: AtomicU16 = AtomicU16::new(1);
     let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
@@ -54,7 +55,8 @@ pub(crate) fn request(length: usize) -> Vec<u8> {
 }
 
 /// Whether an ICMP message answers the request.
-pub(crate) fn is_answer(reply: &[u8], request: &[u8]) -> bool {
+#[must_use]
+pub fn is_answer(reply: &[u8], request: &[u8]) -> bool {
     reply[0] == ECHO_REPLY && reply[4..] == request[4..]
 }
 

@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
-    Lab, Options, addresses,
-    addresses::{Mode, ROLES},
+    Configuration, Lab, addresses,
+    addresses::ROLES,
     fixture::{attached, attached_each_way, detached},
     snapshot,
 };
@@ -47,8 +47,7 @@ fn guests_survive_a_change_of_the_configuration() -> Result<()> {
         let [dc, _] = ROLES;
         let guest = lab.guest(1, dc)?;
         ensure!(lab.ping(dc.external(1))?.is_some(), "the guest is not up");
-        lab.write_configuration(&addresses::configuration(3, Mode::Macvlan))?;
-        lab.attach()?;
+        lab.attach_as(Configuration::of(3))?;
         let newcomer = lab.guest(3, dc)?;
         ensure!(
             lab.ping(dc.external(3))?.is_some(),
@@ -59,8 +58,7 @@ fn guests_survive_a_change_of_the_configuration() -> Result<()> {
             "the new environment is not reachable from the old one"
         );
         drop(newcomer);
-        lab.write_configuration(&addresses::configuration(1, Mode::Macvlan))?;
-        lab.attach()?;
+        lab.attach_as(Configuration::of(1))?;
         ensure!(guest.ping(addresses::UPSTREAM)?.is_some(), "the guest lost the outside");
         ensure!(lab.router(2).is_err(), "environment 2 is still there");
         ensure!(
@@ -99,7 +97,7 @@ fn detach_without_anything_attached_succeeds() -> Result<()> {
 
 #[test]
 fn a_rebuilt_uplink_is_repaired() -> Result<()> {
-    let lab = Lab::new(Options::default())?;
+    let lab = Lab::new(Configuration::default())?;
     lab.attach()?;
     let [dc, _] = ROLES;
     let _guest = lab.guest(1, dc)?;

@@ -8,8 +8,7 @@ use envnet::{
     names::{GATEWAY_INDEX_BASE, Instance},
 };
 use envnet_lab::{
-    Lab, Options,
-    addresses::Mode,
+    Configuration, Lab, Mode,
     fixture::{converged, detached_each_mode, detached_with, restored},
     namespace::Namespace,
     process,
@@ -198,11 +197,7 @@ fn what_is_damaged_is_removed_all_the_same() -> Result<()> {
 /// Where every program is pinned, pins that are made anew take the places of those that are of no use any more.
 #[test]
 fn links_made_anew_have_their_programs_however_they_are_attached() -> Result<()> {
-    let options = Options {
-        hook: Some("tcx"),
-        ..Options::default()
-    };
-    detached_with(options, |lab| {
+    detached_with(Configuration::default().hook("tcx"), |lab| {
         for link in ["br1", "vm1.2", "peer1-br1"] {
             lab.attach()?;
             in_host(lab, &format!("link delete {link}"))?;
@@ -219,11 +214,7 @@ fn links_made_anew_have_their_programs_however_they_are_attached() -> Result<()>
 /// An ingress qdisc on a link without envnet's programs is somebody else's affair.
 #[test]
 fn an_ingress_qdisc_is_lived_with_where_nothing_is_attached() -> Result<()> {
-    let options = Options {
-        accelerate: Some("off"),
-        ..Options::default()
-    };
-    detached_with(options, |lab| {
+    detached_with(Configuration::default().accelerate("off"), |lab| {
         lab.attach()?;
         // There may be none.
         let deleted = tc(lab.host(), "qdisc delete dev peer1-br1 clsact");

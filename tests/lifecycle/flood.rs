@@ -13,8 +13,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
-    Lab, Options, addresses, addresses::ROLES, fixture::attached_with, guest::Guest, interrupt, namespace::Namespace,
-    socket,
+    Configuration, Lab, addresses, addresses::ROLES, fixture::attached_with, guest::Guest, interrupt,
+    namespace::Namespace, socket,
 };
 
 /// How often a datagram is sent.
@@ -180,11 +180,7 @@ fn receive(socket: &UdpSocket, shared: &Shared) {
 
 /// Runs a test in an attached laboratory with that fast path.
 pub(crate) fn with(accelerate: &'static str, test: impl Fn(&Lab) -> Result<()>) -> Result<()> {
-    let options = Options {
-        accelerate: Some(accelerate),
-        ..Options::default()
-    };
-    attached_with(options, test).with_context(|| format!("accelerate = {accelerate}"))
+    attached_with(Configuration::default().accelerate(accelerate), test)
 }
 
 /// Environment 1 at work: in, out, and between its two guests.

@@ -12,8 +12,8 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
-    Lab,
-    addresses::{Mode, ROLES},
+    Configuration, Lab, Mode,
+    addresses::ROLES,
     fixture::{self, attached, detached, detached_with},
     namespace::Namespace,
     process::output,
@@ -312,11 +312,7 @@ fn what_has_a_wanted_name_is_refused_and_left_alone() -> Result<()> {
 
 #[test]
 fn what_has_the_name_of_a_port_of_the_uplink_bridge_is_refused() -> Result<()> {
-    let options = envnet_lab::Options {
-        mode: Mode::Bridge,
-        ..envnet_lab::Options::default()
-    };
-    detached_with(options, |lab| {
+    detached_with(Configuration::default().mode(Mode::Bridge), |lab| {
         lab.host().ip("link add peer2-gw1 type bridge")?;
         refused(lab, &["link peer2-gw1", "environment 1"])?;
         lab.host().ip("link delete peer2-gw1").map(drop)
@@ -331,7 +327,7 @@ fn what_is_in_the_way_of_a_new_environment_leaves_the_others_attached() -> Resul
         let _guest = lab.guest(1, dc)?;
         ensure!(lab.ping(dc.external(1))?.is_some(), "the guest is not up");
         lab.host().ip("link add br3 type bridge")?;
-        lab.write_configuration(&envnet_lab::addresses::configuration(3, Mode::Macvlan))?;
+        lab.configure(Configuration::of(3))?;
         let outcome = lab.envnet().run("--verbose attach")?;
         ensure!(
             outcome.status == Some(1) && outcome.stderr.contains("br3"),

@@ -9,8 +9,8 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use envnet_lab::socket::mac;
 use envnet_lab::{
-    Lab, Options,
-    addresses::{INTERNAL, Mode, REMOTE, ROLES, UPSTREAM},
+    Configuration, Lab, Mode,
+    addresses::{INTERNAL, REMOTE, ROLES, UPSTREAM},
     capture::Frame,
     guest::Guest,
     namespace::Namespace,
@@ -18,7 +18,7 @@ use envnet_lab::{
 };
 
 use crate::{
-    fixture::{attached_each_way, attached_with},
+    fixture::{attached_each, attached_each_way},
     shortcut, traffic,
 };
 
@@ -181,14 +181,6 @@ fn host_and_guests_reach_each_other() -> Result<()> {
 
 #[test]
 fn host_and_guests_reach_each_other_over_a_bridge() -> Result<()> {
-    for accelerate in ["tc", "off"] {
-        let options = Options {
-            mode: Mode::Bridge,
-            accelerate: Some(accelerate),
-            ..Options::default()
-        };
-        attached_with(options, |lab| with_address(lab, "br0", || host_and_guests(lab)))
-            .with_context(|| format!("accelerate = {accelerate}"))?;
-    }
-    Ok(())
+    let each = ["tc", "off"].map(|accelerate| Configuration::default().mode(Mode::Bridge).accelerate(accelerate));
+    attached_each(each, |lab| with_address(lab, "br0", || host_and_guests(lab)))
 }

@@ -9,9 +9,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use envnet_lab::socket::mac;
 use envnet_lab::{
-    Lab, Options,
-    addresses::{Mode, REMOTE, UPSTREAM},
+    Configuration, Lab, Mode,
+    addresses::{REMOTE, UPSTREAM},
     capture::Capture,
+    configuration::Vm,
     guest::{Guest, Settings},
     interrupt, socket,
     tap::Offload,
@@ -88,23 +89,18 @@ impl Topology {
         Ipv4Addr::from_bits(base + (environment << (32 - u32::from(self.prefix))) + host)
     }
 
-    fn configuration(&self) -> String {
-        let (interface, mode) = match self.mode {
-            Mode::Macvlan => ("eth0", "macvlan"),
-            Mode::Bridge => ("br0", "bridge"),
-        };
-        let machines = self
-            .hosts
-            .map(|host| format!("[[vm]]\nname = \"m{host}\"\naddress = \"{}\"\n", self.internal(host)));
-        format!(
-            "environments = {:?}\n[uplink]\ninterface = \"{interface}\"\nmode = \"{mode}\"\ngateway = \"{UPSTREAM}\"\n\
-             [addresses]\ninternal = \"{}/{}\"\nrouter = \"{}\"\nexternal = \"172.16.0.0/12\"\n{}",
-            self.environments,
-            self.internal,
-            self.prefix,
-            self.internal(1),
-            machines.concat()
-        )
+    fn configuration(&self) -> Configuration {
+        let [first, second] = self.environments;
+        let internal = format!("{}/{}", self.internal, self.prefix);
+        Configuration::default()
+            .environments(format!("{first},{second}"))
+            .mode(self.mode)
+            .addresses(internal, self.internal(1), "172.16.0.0/12")
+            .machines(self.hosts.map(|host| Vm {
+                name: format!("m{host}"),
+                address: self.internal(host),
+                mac: None,
+            }))
     }
 
     fn guest(&self, lab: &Lab, environment: u32, host: u32) -> Result<Guest> {
@@ -236,19 +232,14 @@ fn nothing_internal_gets_out_and_nothing_crosses_untranslated() -> Result<()> {
     ] {
         let mut random = Random(seed);
         let topology = Topology::random(&mut random);
-        let options = Options {
-            mode: topology.mode,
-            ..Options::default()
-        };
-        let text = topology.configuration();
-        detached_with(options, |lab| attack(lab, &topology, &mut random))
-            .with_context(|| format!("seed {seed:#x}, configuration:\n{text}"))?;
+        let configuration = topology.configuration();
+        detached_with(configuration.clone(), |lab| attack(lab, &topology, &mut random))
+            .with_context(|| format!("seed {seed:#x}, configuration:\n{configuration}"))?;
     }
     Ok(())
 }
 
 fn attack(lab: &Lab, topology: &Topology, random: &mut Random) -> Result<()> {
-    lab.write_configuration(&topology.configuration())?;
     lab.outside().ip("address flush dev eth0")?;
     lab.outside().ip(&format!("address add {UPSTREAM}/12 dev eth0"))?;
     lab.attach()?;

@@ -4,9 +4,9 @@ use std::{fs, net::Ipv4Addr, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
-    Lab, Options,
+    Configuration, Lab,
     addresses::{ROLES, UPSTREAM, external},
-    fixture::detached_with,
+    fixture::detached_each,
     guest::Guest,
     namespace::Namespace,
     ping::ping,
@@ -23,23 +23,16 @@ const LENGTH: usize = 1 << 20;
 
 #[test]
 fn large_frames_pass_in_one_piece_on_every_path() -> Result<()> {
-    for accelerate in ["tc", "xdp", "off"] {
-        let options = Options {
-            accelerate: Some(accelerate),
-            ..Options::default()
-        };
-        detached_with(options, |lab| {
-            for namespace in [lab.host(), lab.outside()] {
-                namespace.ip(&format!("link set eth0 mtu {MTU}"))?;
-            }
-            let result = lab.attach().map(drop).and_then(|()| large_frames_pass(lab));
-            // As it was, for the comparison at the end.
-            lab.host().ip("link set eth0 mtu 1500")?;
-            result
-        })
-        .with_context(|| format!("accelerate = {accelerate}"))?;
-    }
-    Ok(())
+    let each = ["tc", "xdp", "off"].map(|accelerate| Configuration::default().accelerate(accelerate));
+    detached_each(each, |lab| {
+        for namespace in [lab.host(), lab.outside()] {
+            namespace.ip(&format!("link set eth0 mtu {MTU}"))?;
+        }
+        let result = lab.attach().map(drop).and_then(|()| large_frames_pass(lab));
+        // As it was, for the comparison at the end.
+        lab.host().ip("link set eth0 mtu 1500")?;
+        result
+    })
 }
 
 fn large_frames_pass(lab: &Lab) -> Result<()> {

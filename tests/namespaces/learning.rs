@@ -1,7 +1,6 @@
 //! What the fast path has learned becomes wrong, and traffic is right again within a second.
 
 use std::{
-    fs,
     net::Ipv4Addr,
     time::{Duration, Instant},
 };
@@ -74,14 +73,6 @@ fn heals_within(
 /// An Ethernet address that nobody else has.
 fn new_mac(attempt: usize) -> String {
     format!("52:54:00:00:aa:{attempt:02x}")
-}
-
-/// Takes the guests' Ethernet addresses out of the configuration, so that they are whatever the guests say.
-fn without_macs(lab: &Lab) -> Result<()> {
-    let text = fs::read_to_string(lab.configuration())?;
-    let lines: Vec<_> = text.lines().filter(|line| !line.starts_with("mac = ")).collect();
-    lab.write_configuration(&lines.join("\n"))?;
-    lab.attach().map(drop)
 }
 
 /// A machine of its own on the uplink's link, with one address.
@@ -170,7 +161,7 @@ fn a_tap_that_is_made_again() -> Result<()> {
 #[test]
 fn a_guest_that_changes_its_ethernet_address() -> Result<()> {
     attached_fast(|lab| {
-        without_macs(lab)?;
+        lab.attach_as(lab.configuration().without_macs())?;
         let [dc, member] = ROLES;
         let guest = lab.guest(1, dc)?;
         let sibling = lab.guest(1, member)?;

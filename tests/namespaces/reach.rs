@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
-    Lab, Options,
-    addresses::{Mode, REMOTE, ROLES, ROUTER, UPSTREAM},
+    Configuration, Lab, Mode,
+    addresses::{REMOTE, ROLES, ROUTER, UPSTREAM},
     guest::Guest,
     tap::Offload,
 };
@@ -24,13 +24,7 @@ fn guests_and_outside_reach_each_other() -> Result<()> {
 
 #[test]
 fn an_existing_bridge_serves_as_uplink() -> Result<()> {
-    attached_with(
-        Options {
-            mode: Mode::Bridge,
-            ..Options::default()
-        },
-        both_directions,
-    )
+    attached_with(Configuration::default().mode(Mode::Bridge), both_directions)
 }
 
 #[test]

@@ -14,7 +14,7 @@ use clap::{Args, ValueEnum};
 
 use self::{check::Answer, progress::Progress};
 use crate::{
-    Lab,
+    Configuration, Lab,
     addresses::{MOST_ENVIRONMENTS, ROLES},
     qemu::Assets,
 };
@@ -55,10 +55,7 @@ pub fn run(options: &Options) -> Result<bool> {
     };
     let progress = Progress::start();
     let environments = options.environments;
-    let lab = Lab::new(crate::Options {
-        environments,
-        ..crate::Options::default()
-    })?;
+    let lab = Lab::new(Configuration::of(environments))?;
     progress.step(format!(
         "host {} with an uplink to {}",
         lab.host().name(),

@@ -13,7 +13,7 @@ use aya::{
 };
 use envnet::{kernel::bpffs, names::Instance};
 use envnet_lab::{
-    Lab, Options,
+    Configuration, Lab,
     addresses::ROLES,
     fixture::{attached, detached_with},
 };
@@ -22,14 +22,6 @@ use super::{Foreign, counting_program::Counter, foreign, lived_with, refused, ru
 
 /// Priority of envnet's filters beside others'.
 const PRIORITY: u16 = 25_966;
-
-fn options(hook: &'static str, accelerate: &'static str) -> Options {
-    Options {
-        hook: Some(hook),
-        accelerate: Some(accelerate),
-        ..Options::default()
-    }
-}
 
 /// Queueing disciplines and filters that neither way of attaching programs may touch.
 const LIVED_WITH: [Foreign; 4] = [
@@ -98,7 +90,7 @@ const IN_THE_WAY_OF_FILTERS: [(Foreign, &[&str]); 3] = [
 #[test]
 fn queueing_disciplines_and_filters_of_others_stay() -> Result<()> {
     for hook in ["tcx", "clsact"] {
-        detached_with(options(hook, "tc"), |lab| {
+        detached_with(Configuration::default().hook(hook).accelerate("tc"), |lab| {
             for foreign in &LIVED_WITH {
                 foreign
                     .check_lived_with(lab)
@@ -124,7 +116,7 @@ fn queueing_disciplines_and_filters_of_others_stay() -> Result<()> {
 /// A filter that comes while envnet's are there is not taken along when they go.
 #[test]
 fn a_filter_that_came_later_keeps_the_qdisc() -> Result<()> {
-    detached_with(options("clsact", "tc"), |lab| {
+    detached_with(Configuration::default().hook("clsact").accelerate("tc"), |lab| {
         lab.attach()?;
         run(
             lab.host(),
@@ -179,7 +171,7 @@ fn attached_to(lab: &Lab, link: &str) -> Result<Vec<u32>> {
 #[test]
 fn programs_of_the_same_names_are_not_mistaken_for_envnets() -> Result<()> {
     for hook in ["tcx", "clsact"] {
-        detached_with(options(hook, "tc"), |lab| {
+        detached_with(Configuration::default().hook(hook).accelerate("tc"), |lab| {
             let mut copies = Copies::load()?;
             copies.attach_tcx(lab, "eth0", "uplink_ingress", TcAttachType::Ingress)?;
             copies.attach_tcx(lab, "eth0", "uplink_egress", TcAttachType::Egress)?;
@@ -202,7 +194,7 @@ fn programs_of_the_same_names_are_not_mistaken_for_envnets() -> Result<()> {
 /// With envnet's priority, handle and program name, but without its mark.
 #[test]
 fn a_filter_that_looks_like_envnets_is_refused() -> Result<()> {
-    detached_with(options("clsact", "tc"), |lab| {
+    detached_with(Configuration::default().hook("clsact").accelerate("tc"), |lab| {
         run(lab.host(), "tc qdisc add dev eth0 clsact")?;
         let mut copies = Copies::load()?;
         let info = copies.classifier("uplink_ingress")?.info()?;
@@ -242,11 +234,8 @@ fn a_program_in_the_driver_is_lived_with_or_refused() -> Result<()> {
                 ensure!(view()?.is_some(), "the program is gone");
                 Ok(())
             };
-            let options = Options {
-                accelerate: Some(accelerate),
-                ..Options::default()
-            };
-            detached_with(options, check).with_context(|| format!("{mode:?}, accelerate = {accelerate}"))?;
+            detached_with(Configuration::default().accelerate(accelerate), check)
+                .with_context(|| format!("{mode:?}"))?;
         }
     }
     Ok(())
@@ -294,7 +283,7 @@ fn programs_of_others_on_own_links_are_lived_with() -> Result<()> {
 fn nothing_is_kept_of_a_port_that_is_gone() -> Result<()> {
     // The router has a link of the last name, too.
     for (hook, port) in [("tcx", "vnet.7"), ("clsact", "vnet.7"), ("clsact", "gw1")] {
-        detached_with(options(hook, "tc"), |lab| {
+        detached_with(Configuration::default().hook(hook).accelerate("tc"), |lab| {
             lab.attach()?;
             let kept = links(lab)?;
             run(lab.host(), &format!("ip tuntap add {port} mode tap"))?;

@@ -5,15 +5,15 @@ use std::{collections::BTreeSet, fs};
 use anyhow::{Context, Result};
 use fastrand::Rng;
 
-use super::{
-    model::{Seat, Wanted},
+use crate::{
+    model::{Desired, Seat},
     world::{files, pins},
 };
-use crate::{Lab, namespace};
+use envnet_lab::{Lab, namespace};
 
 /// Something that somebody does by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Damage {
+pub(crate) enum Damage {
     Bridge(u8),
     BridgeDown(u8),
     Tap(Seat),
@@ -30,7 +30,7 @@ pub(super) enum Damage {
 
 impl Damage {
     /// Some damage to what is attached, or a change to one of the guests on ports of somebody else's.
-    pub(super) fn choose(rng: &mut Rng, attached: &Wanted, foreign: &BTreeSet<Seat>) -> Option<Self> {
+    pub(crate) fn choose(rng: &mut Rng, attached: &Desired, foreign: &BTreeSet<Seat>) -> Option<Self> {
         let environments: Vec<_> = attached.environments.iter().copied().collect();
         let environment = *rng.choice(&environments)?;
         let seats: Vec<_> = attached.seats().collect();
@@ -50,7 +50,7 @@ impl Damage {
     }
 
     /// Does it.
-    pub(super) fn happen(self, lab: &Lab) -> Result<()> {
+    pub(crate) fn happen(self, lab: &Lab) -> Result<()> {
         let host = lab.host();
         let router = |environment| lab.router(environment);
         match self {
