@@ -7,6 +7,7 @@ pub mod cable;
 pub mod capture;
 pub mod configuration;
 pub mod counters;
+pub mod counting_program;
 pub mod directory;
 pub mod envnet;
 pub mod faults;

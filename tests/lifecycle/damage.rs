@@ -213,7 +213,7 @@ fn links_made_anew_have_their_programs_however_they_are_attached() -> Result<()>
 
 /// An ingress qdisc on a link without envnet's programs is somebody else's affair.
 #[test]
-fn an_ingress_qdisc_is_lived_with_where_nothing_is_attached() -> Result<()> {
+fn an_ingress_qdisc_is_tolerated_where_nothing_is_attached() -> Result<()> {
     detached_with(Configuration::default().accelerate("off"), |lab| {
         lab.attach()?;
         // There may be none.

@@ -7,12 +7,13 @@ use aya::programs::{TcAttachType, XdpMode};
 use envnet_lab::{
     Configuration, Lab,
     addresses::{REMOTE, ROLES, ROUTER},
+    counting_program::Counter,
     interrupt,
     namespace::Namespace,
     ping::ping,
 };
 
-use crate::{counting_program::Counter, fixture::detached_with, shortcut};
+use crate::{fixture::detached_with, shortcut};
 
 const HOST: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 7);
 const PATIENCE: Duration = Duration::from_secs(3);

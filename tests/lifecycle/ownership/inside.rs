@@ -8,7 +8,7 @@ use envnet_lab::{
     snapshot,
 };
 
-use super::{refused, run};
+use super::{foreign::run, refused};
 
 /// What somebody does to a router, what shows it, what it looks like there, and whether attach leaves it.
 const ADDITIONS: [(&str, &str, &str, bool); 7] = [

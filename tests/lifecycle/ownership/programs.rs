@@ -15,16 +15,20 @@ use envnet::{kernel::bpffs, names::Instance};
 use envnet_lab::{
     Configuration, Lab,
     addresses::ROLES,
+    counting_program::Counter,
     fixture::{attached, detached_with},
 };
 
-use super::{Foreign, counting_program::Counter, foreign, lived_with, refused, run};
+use super::{
+    foreign::{Foreign, foreign, run},
+    refused, tolerated,
+};
 
 /// Priority of envnet's filters beside others'.
 const PRIORITY: u16 = 25_966;
 
 /// Queueing disciplines and filters that neither way of attaching programs may touch.
-const LIVED_WITH: [Foreign; 4] = [
+const TOLERATED: [Foreign; 4] = [
     foreign(
         &["tc qdisc add dev eth0 clsact"],
         &["tc qdisc show dev eth0"],
@@ -91,15 +95,15 @@ const IN_THE_WAY_OF_FILTERS: [(Foreign, &[&str]); 3] = [
 fn queueing_disciplines_and_filters_of_others_stay() -> Result<()> {
     for hook in ["tcx", "clsact"] {
         detached_with(Configuration::default().hook(hook).accelerate("tc"), |lab| {
-            for foreign in &LIVED_WITH {
+            for foreign in &TOLERATED {
                 foreign
-                    .check_lived_with(lab)
+                    .check_tolerated(lab)
                     .with_context(|| format!("{hook}: {:?}", foreign.make))?;
             }
             for (foreign, words) in &IN_THE_WAY_OF_FILTERS {
                 let check = || {
                     if hook == "tcx" {
-                        return foreign.check_lived_with(lab);
+                        return foreign.check_tolerated(lab);
                     }
                     foreign.make(lab)?;
                     refused(lab, words)?;
@@ -177,7 +181,7 @@ fn programs_of_the_same_names_are_not_mistaken_for_envnets() -> Result<()> {
             copies.attach_tcx(lab, "eth0", "uplink_egress", TcAttachType::Egress)?;
             let foreign = attached_to(lab, "eth0")?;
             ensure!(foreign.len() == 2, "{foreign:?}");
-            lived_with(lab, || {
+            tolerated(lab, || {
                 let mut present = attached_to(lab, "eth0")?;
                 present.retain(|id| foreign.contains(id));
                 Ok(present)
@@ -217,7 +221,7 @@ fn a_filter_that_looks_like_envnets_is_refused() -> Result<()> {
 }
 
 #[test]
-fn a_program_in_the_driver_is_lived_with_or_refused() -> Result<()> {
+fn a_program_in_the_driver_is_tolerated_or_refused() -> Result<()> {
     for mode in [XdpMode::Driver, XdpMode::Skb] {
         for accelerate in ["auto", "tc", "off", "xdp"] {
             let check = |lab: &Lab| {
@@ -229,7 +233,7 @@ fn a_program_in_the_driver_is_lived_with_or_refused() -> Result<()> {
                 ensure!(view()?.is_some(), "there is no program");
                 match accelerate {
                     "xdp" => refused(lab, &["eth0", "XDP", "not envnet's", "uplink.accelerate = \"tc\""])?,
-                    _ => lived_with(lab, view)?,
+                    _ => tolerated(lab, view)?,
                 }
                 ensure!(view()?.is_some(), "the program is gone");
                 Ok(())
@@ -243,7 +247,7 @@ fn a_program_in_the_driver_is_lived_with_or_refused() -> Result<()> {
 
 /// Own links are envnet's, but programs beside its own ones stay there as long as the link does.
 #[test]
-fn programs_of_others_on_own_links_are_lived_with() -> Result<()> {
+fn programs_of_others_on_own_links_are_tolerated() -> Result<()> {
     attached(|lab| {
         let [dc, _] = ROLES;
         let tap = dc.tap(1);
