@@ -22,7 +22,7 @@ const SLICE: Duration = Duration::from_millis(50);
 pub fn ping(namespace: &Namespace, target: Ipv4Addr, length: usize, patience: Duration) -> Result<Option<Duration>> {
     let request = request(length);
     namespace.run(|| {
-        let socket = socket::open(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP)?;
+        let socket = open()?;
         socket.set_read_timeout(Some(SLICE.min(patience)))?;
         let start = Instant::now();
         socket
@@ -39,6 +39,16 @@ pub fn ping(namespace: &Namespace, target: Ipv4Addr, length: usize, patience: Du
         }
         Ok(None)
     })
+}
+
+/// A socket in the thread's namespace that receives echo replies only: requests of others would fill its queue.
+pub(crate) fn open() -> Result<UdpSocket> {
+    // From linux/icmp.h; libc has no name for it.
+    const ICMP_FILTER: libc::c_int = 1;
+    const BLOCKED: u32 = !(1 << ECHO_REPLY);
+    let socket = socket::open(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP)?;
+    socket::set_option(&socket, libc::SOL_RAW, ICMP_FILTER, &BLOCKED)?;
+    Ok(socket)
 }
 
 /// A new echo request, of whatever nobody else has asked yet.
