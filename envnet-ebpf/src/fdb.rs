@@ -21,7 +21,7 @@ const WRITTEN_EVERY: i64 = SECOND / 10;
 /// How far a frame's source address can be trusted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Claim {
-    /// Nothing was checked. The address is guarded against it, but never learned from it.
+    /// Nothing was checked. The address is guarded against it, and not learned from it; a known address stays known.
     Unverified,
     /// The frame comes from a guest whose IP address was checked. It is learned.
     Verified,
@@ -46,11 +46,12 @@ pub(crate) fn claim(endpoint: &Endpoint, mac: Mac, interface: u32, now: u64) -> 
 }
 
 /// A frame with this source came in by a port. A verified or confirmed claim makes the port the one that the address is
-/// behind; an unverified one changes nothing. An address that another port has just used is refused, except to a confirmed
-/// claim.
+/// behind; an unverified one only refreshes the entry of its own port. An address that another port has just used is refused,
+/// except to a confirmed claim.
 #[inline(always)]
 pub(crate) fn learn(environment: u32, mac: Mac, interface: u32, now: u64, claim: Claim) -> Result<(), DropReason> {
     let key = FdbKey::new(environment, mac);
+    let mut writes = claim != Claim::Unverified;
     // SAFETY: the entry stays readable until the program ends; it is copied because it may be reused for another key.
     if let Some(known) = unsafe { FDB.get(key) }.copied() {
         let silent = elapsed(known.last_seen, now);
@@ -61,8 +62,10 @@ pub(crate) fn learn(environment: u32, mac: Mac, interface: u32, now: u64, claim:
         if !elsewhere && silent < WRITTEN_EVERY {
             return Ok(());
         }
+        // `forget_if_moved` sees the guest's broadcasts on the bridge and would remove an entry that is not refreshed.
+        writes |= !elsewhere;
     }
-    if claim != Claim::Unverified {
+    if writes {
         let entry = FdbEntry {
             interface,
             reserved: 0,

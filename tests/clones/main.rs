@@ -13,10 +13,11 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
-    Lab, Options, http,
+    Configuration, Lab,
+    addresses::{self, ROLES, Role, UPSTREAM},
+    http,
     parallel::in_parallel,
     ping::ping,
-    plan::{self, GATEWAY, ROLES, Role},
     process::output,
     qemu::{Accelerator, Assets, Image, Machine, Snapshot},
 };
@@ -37,7 +38,7 @@ impl Templates {
     fn make() -> Result<Self> {
         let assets = env::var_os("ENVNET_LAB_ASSETS")
             .context("ENVNET_LAB_ASSETS must name the folder with the guests' kernel; `cargo xtask test` sets it")?;
-        let lab = Lab::new(Options::default())?;
+        let lab = Lab::new(Configuration::default())?;
         let image = Image::build(&Assets::open(&PathBuf::from(assets))?, lab.directory().path())?;
         let accelerator = Accelerator::detect(&image)?;
         lab.attach()?;
@@ -97,8 +98,8 @@ fn every_clone_is_reached_at_its_own_address() -> Result<()> {
         );
         ensure!(page == expected, "page of {} {environment}: {page:?}", role.name);
         for target in [
-            GATEWAY,
-            plan::REMOTE,
+            UPSTREAM,
+            addresses::REMOTE,
             role.external(3 - *environment),
             role.external(*environment),
         ] {
@@ -145,7 +146,7 @@ fn clones_asked_for_before_they_run_answer_the_first_packet_after() -> Result<()
     templates
         .ping(member.external(1))?
         .context("no answer from the clone that replaced it")?;
-    let output = second.run(&format!("ping -c 1 -W 5 {GATEWAY}"))?;
+    let output = second.run(&format!("ping -c 1 -W 5 {UPSTREAM}"))?;
     ensure!(
         output.contains("1 packets received"),
         "the clone does not reach the outside: {output}"
@@ -190,7 +191,7 @@ fn bulk_data_survives_virtio_checksum_and_segmentation_offload() -> Result<()> {
     );
 
     // And back into it.
-    let listener = outside.run(|| Ok(TcpListener::bind((GATEWAY, 0))?))?;
+    let listener = outside.run(|| Ok(TcpListener::bind((UPSTREAM, 0))?))?;
     let port = listener.local_addr()?.port();
     let got = thread::scope(|scope| {
         let sender = scope.spawn(|| -> Result<()> {
@@ -198,10 +199,10 @@ fn bulk_data_survives_virtio_checksum_and_segmentation_offload() -> Result<()> {
             std::io::copy(&mut fs::File::open(&received)?, &mut stream)?;
             Ok(())
         });
-        let got = clone.run(&format!("nc {GATEWAY} {port} </dev/null | sha256sum"));
+        let got = clone.run(&format!("nc {UPSTREAM} {port} </dev/null | sha256sum"));
         if got.is_err() {
             // Nobody may have connected; the sender waits for somebody.
-            drop(outside.run(|| Ok(TcpStream::connect((GATEWAY, port))?)));
+            drop(outside.run(|| Ok(TcpStream::connect((UPSTREAM, port))?)));
         }
         sender.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         got

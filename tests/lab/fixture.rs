@@ -10,11 +10,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use crate::{
-    Lab, Options,
+    Configuration, Lab, Mode,
+    addresses::{ROLES, UPSTREAM},
     envnet::Outcome,
-    interrupt,
-    plan::{GATEWAY, Mode, ROLES},
-    snapshot,
+    interrupt, snapshot,
 };
 
 /// The ways packets can take: how programs are attached, the first kernel that can, and which fast path there is.
@@ -34,7 +33,25 @@ const LINK_WATCH: Duration = Duration::from_secs(20);
 
 /// Runs a test in a laboratory with two attached environments, then asks the questions of every test.
 pub fn attached(test: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
-    attached_with(Options::default(), test)
+    attached_with(Configuration::default(), test)
+}
+
+/// Like [`attached`], with another configuration.
+pub fn attached_with(configuration: Configuration, test: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
+    detached_with(configuration, |lab| {
+        lab.attach()?;
+        test(lab)
+    })
+}
+
+/// The same once for each of these configurations.
+pub fn attached_each(
+    configurations: impl IntoIterator<Item = Configuration>,
+    test: impl Fn(&Lab) -> Result<()>,
+) -> Result<()> {
+    configurations
+        .into_iter()
+        .try_for_each(|configuration| attached_with(configuration, &test))
 }
 
 /// Runs a test once for each way that packets can take on this kernel, and says which it has not.
@@ -65,15 +82,7 @@ fn attached_where(which: impl Fn(&str) -> bool, test: impl Fn(&Lab) -> Result<()
             )?;
             continue;
         }
-        attached_with(
-            Options {
-                hook: Some(hook),
-                accelerate: Some(accelerate),
-                ..Options::default()
-            },
-            &test,
-        )
-        .with_context(|| format!("{hook}, accelerate = {accelerate}"))?;
+        attached_with(Configuration::default().hook(hook).accelerate(accelerate), &test)?;
     }
     Ok(())
 }
@@ -90,22 +99,29 @@ fn kernel_version() -> Result<(u32, u32)> {
         .with_context(|| format!("the kernel's release is {release}"))
 }
 
-/// Like [`attached`], in a laboratory of another kind.
-pub fn attached_with(options: Options, test: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
-    detached_with(options, |lab| {
-        lab.attach()?;
-        test(lab)
-    })
-}
-
 /// Runs a test in a laboratory where nothing is attached yet.
 pub fn detached(test: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
-    detached_with(Options::default(), test)
+    detached_with(Configuration::default(), test)
 }
 
-/// Like [`detached`], in a laboratory of another kind.
-pub fn detached_with(options: Options, test: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
-    let lab = Lab::new(options)?;
+/// Like [`detached`], with another configuration.
+pub fn detached_with(configuration: Configuration, test: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
+    let summary = configuration.summary();
+    in_lab(configuration, test).context(summary)
+}
+
+/// The same once for each of these configurations.
+pub fn detached_each(
+    configurations: impl IntoIterator<Item = Configuration>,
+    test: impl Fn(&Lab) -> Result<()>,
+) -> Result<()> {
+    configurations
+        .into_iter()
+        .try_for_each(|configuration| detached_with(configuration, &test))
+}
+
+fn in_lab(configuration: Configuration, test: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
+    let lab = Lab::new(configuration)?;
     wait_for_uplink(&lab)?;
     let host = snapshot::of_host(&lab)?;
     let sysctls = snapshot::sysctls(lab.host())?;
@@ -122,14 +138,8 @@ pub fn detached_with(options: Options, test: impl FnOnce(&Lab) -> Result<()>) ->
 /// told what the host looks like before anything is attached.
 pub fn detached_each_mode(test: impl Fn(&Lab, Mode, &str) -> Result<()>) -> Result<()> {
     for mode in [Mode::Macvlan, Mode::Bridge] {
-        let options = Options {
-            environments: 1,
-            mode,
-            accelerate: Some("tc"),
-            ..Options::default()
-        };
-        detached_with(options, |lab| test(lab, mode, &snapshot::of_host(lab)?))
-            .with_context(|| format!("in {mode:?} mode"))?;
+        let configuration = Configuration::of(1).mode(mode).accelerate("tc");
+        detached_with(configuration, |lab| test(lab, mode, &snapshot::of_host(lab)?))?;
     }
     Ok(())
 }
@@ -184,7 +194,7 @@ pub fn converged(lab: &Lab) -> Result<()> {
     // kernel gives no answers to pings while too many of them wait for a neighbour somewhere else.
     interrupt::wait_for("an answer to the outside", PATIENCE, || lab.ping(dc.external(1)))?;
     interrupt::wait_for("an answer from the sibling", PATIENCE, || guest.ping(member.internal()))?;
-    interrupt::wait_for("an answer from the outside", PATIENCE, || guest.ping(GATEWAY))?;
+    interrupt::wait_for("an answer from the outside", PATIENCE, || guest.ping(UPSTREAM))?;
     Ok(())
 }
 

@@ -5,7 +5,10 @@ use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
     process,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,47 +17,26 @@ use nix::unistd::geteuid;
 use serde_json::Value;
 
 use crate::{
+    addresses::{INTERNAL, INTERNAL_PREFIX, REMOTE, ROUTER, Role, UPSTREAM},
     capture::Capture,
+    configuration::{Configuration, Mode},
     directory::Directory,
     envnet::Envnet,
     guest::{Guest, PATIENCE, Settings},
     interrupt,
     namespace::{self, Namespace},
     ping::ping,
-    plan::{self, GATEWAY, INTERNAL, INTERNAL_PREFIX, Mode, REMOTE, ROUTER, Role},
     process::output,
     qemu::{Accelerator, Image, Machine, Start},
     remains::{self, PREFIX},
     tap::Offload,
 };
 
+/// The configuration's name in the laboratory's folder.
+const FILE: &str = "envnet.toml";
 /// The uplink's Ethernet address. As with most cards it is lower than those of envnet's links; a random one might not be,
 /// and a bridge takes the lowest of its ports' for its own.
 const UPLINK_MAC: &str = "02:00:00:00:0e:00";
-
-/// What kind of laboratory.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// Environments are numbered from 1 to this.
-    pub environments: u8,
-    /// How the routers are connected to the uplink.
-    pub mode: Mode,
-    /// How envnet is to attach its programs, unless it may choose.
-    pub hook: Option<&'static str>,
-    /// Which fast path envnet is to use, unless it may choose.
-    pub accelerate: Option<&'static str>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            environments: 2,
-            mode: Mode::default(),
-            hook: None,
-            accelerate: None,
-        }
-    }
-}
 
 /// The laboratory; dropping it detaches envnet and removes every trace.
 #[derive(Debug)]
@@ -65,19 +47,13 @@ pub struct Lab {
     host: Namespace,
     directory: Directory,
     uplink_mac: String,
-    accelerate: Option<&'static str>,
+    configuration: Mutex<Configuration>,
 }
 
 impl Lab {
     /// Builds host, uplink and outside, and writes the configuration.
-    pub fn new(options: Options) -> Result<Self> {
+    pub fn new(configuration: Configuration) -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let Options {
-            environments,
-            mode,
-            hook,
-            accelerate,
-        } = options;
         ensure!(
             geteuid().is_root(),
             "the laboratory makes network namespaces and must be root; run it with sudo"
@@ -99,36 +75,31 @@ impl Lab {
             "link add eth0 address {UPLINK_MAC} type veth peer name eth0 netns {}",
             outside.name()
         ))?;
-        outside.ip(&format!("address add {GATEWAY}/16 dev eth0"))?;
+        outside.ip(&format!("address add {UPSTREAM}/16 dev eth0"))?;
         outside.ip(&format!("address add {REMOTE}/32 dev lo"))?;
         outside.ip("link set eth0 up")?;
         let capture = Capture::start(&outside, "eth0")?;
-        if mode == Mode::Bridge {
+        if configuration.chosen_mode() == Mode::Bridge {
             host.ip("link add br0 type bridge")?;
             host.ip("link set eth0 master br0")?;
             host.ip("link set br0 up")?;
         }
         host.ip("link set eth0 up")?;
         let uplink_mac = host.mac("eth0")?;
-        let config = directory.path().join("envnet.toml");
-        let envnet = Envnet::find(&name, &config, hook)?;
+        let file = directory.path().join(FILE);
         let lab = Self {
-            envnet,
+            envnet: Envnet::find(&name, &file, configuration.chosen_hook())?,
             capture,
             outside,
             host,
             directory,
             uplink_mac,
-            accelerate,
+            configuration: Mutex::new(configuration.clone()),
         };
-        let configuration = plan::configuration(environments, mode);
-        lab.write_configuration(&match accelerate {
-            Some(accelerate) => plan::accelerated(&configuration, accelerate),
-            None => configuration,
-        })?;
-        if accelerate == Some("xdp") {
+        if lab.has_xdp() {
             lab.finish_checksums(true)?;
         }
+        lab.configure(configuration)?;
         Ok(lab)
     }
 
@@ -148,25 +119,47 @@ impl Lab {
     /// Whether there is a fast path.
     #[must_use]
     pub fn is_accelerated(&self) -> bool {
-        self.accelerate != Some("off")
+        self.configuration().chosen_fast_path() != Some("off")
     }
 
     /// Whether the fast path is XDP, which wants finished checksums from the outside.
     #[must_use]
     pub fn has_xdp(&self) -> bool {
-        self.accelerate == Some("xdp")
+        self.configuration().chosen_fast_path() == Some("xdp")
     }
 
-    /// Replaces the configuration file.
+    /// The configuration that was written last.
+    #[must_use]
+    pub fn configuration(&self) -> Configuration {
+        self.configuration
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Writes another configuration.
+    pub fn configure(&self, configuration: Configuration) -> Result<()> {
+        self.write_configuration(&configuration.to_string())?;
+        *self.configuration.lock().unwrap_or_else(PoisonError::into_inner) = configuration;
+        Ok(())
+    }
+
+    /// Writes another configuration and attaches it.
+    pub fn attach_as(&self, configuration: Configuration) -> Result<String> {
+        self.configure(configuration)?;
+        self.attach()
+    }
+
+    /// Writes any text as the configuration file: one with a mistake.
     pub fn write_configuration(&self, text: &str) -> Result<()> {
-        let path = self.configuration();
+        let path = self.configuration_file();
         fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))
     }
 
     /// Where the configuration file is.
     #[must_use]
-    pub fn configuration(&self) -> PathBuf {
-        self.directory.path().join("envnet.toml")
+    pub fn configuration_file(&self) -> PathBuf {
+        self.directory.path().join(FILE)
     }
 
     /// Builds the environments.

@@ -2,9 +2,12 @@
 //!
 //! All of it lives in network namespaces of its own and is removed when the values are dropped, on every way out.
 
+pub mod addresses;
 pub mod cable;
 pub mod capture;
+pub mod configuration;
 pub mod counters;
+pub mod counting_program;
 pub mod directory;
 pub mod envnet;
 pub mod faults;
@@ -18,16 +21,15 @@ pub mod namespace;
 pub mod parallel;
 pub mod ping;
 pub mod pings;
-pub mod plan;
 pub mod process;
 pub mod qemu;
 pub mod remains;
 pub mod run;
 pub mod snapshot;
-pub mod soak;
 pub mod socket;
 pub mod stream;
 pub mod tap;
 pub mod traffic;
 
-pub use lab::{Lab, Options};
+pub use configuration::{Configuration, Mode};
+pub use lab::Lab;

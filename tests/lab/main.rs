@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use envnet_lab::{kernel, run, soak};
+use envnet_lab::{kernel, run};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -19,8 +19,6 @@ struct Arguments {
 enum Command {
     /// Clone a set of virtual machines into every environment and reach each clone from outside
     Run(run::Options),
-    /// Change, kill, damage and use environments at random, and check all the time that nothing is lost or left
-    Soak(soak::Options),
     /// Run a test program under another kernel, in QEMU
     Kernel(kernel::Options),
 }
@@ -28,7 +26,6 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(options) => run::run(&options),
-        Command::Soak(options) => soak::run(&options),
         Command::Kernel(options) => kernel::run(&options),
     };
     match result {

@@ -22,7 +22,7 @@ const SLICE: Duration = Duration::from_millis(50);
 pub fn ping(namespace: &Namespace, target: Ipv4Addr, length: usize, patience: Duration) -> Result<Option<Duration>> {
     let request = request(length);
     namespace.run(|| {
-        let socket = socket::open(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP)?;
+        let socket = open()?;
         socket.set_read_timeout(Some(SLICE.min(patience)))?;
         let start = Instant::now();
         socket
@@ -41,8 +41,19 @@ pub fn ping(namespace: &Namespace, target: Ipv4Addr, length: usize, patience: Du
     })
 }
 
+/// A socket in the thread's namespace that receives echo replies only: requests of others would fill its queue.
+pub(crate) fn open() -> Result<UdpSocket> {
+    // From linux/icmp.h; libc has no name for it.
+    const ICMP_FILTER: libc::c_int = 1;
+    const BLOCKED: u32 = !(1 << ECHO_REPLY);
+    let socket = socket::open(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP)?;
+    socket::set_option(&socket, libc::SOL_RAW, ICMP_FILTER, &BLOCKED)?;
+    Ok(socket)
+}
+
 /// A new echo request, of whatever nobody else has asked yet.
-pub(crate) fn request(length: usize) -> Vec<u8> {
+#[must_use]
+pub fn request(length: usize) -> Vec<u8> {
     // An identifier per request tells late answers to earlier ones apart.
     static NEXT: AtomicU16 = AtomicU16::new(1);
     let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
@@ -54,7 +65,8 @@ pub(crate) fn request(length: usize) -> Vec<u8> {
 }
 
 /// Whether an ICMP message answers the request.
-pub(crate) fn is_answer(reply: &[u8], request: &[u8]) -> bool {
+#[must_use]
+pub fn is_answer(reply: &[u8], request: &[u8]) -> bool {
     reply[0] == ECHO_REPLY && reply[4..] == request[4..]
 }
 

@@ -2,10 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
-    Lab, Options,
+    Configuration, Lab, addresses,
+    addresses::ROLES,
     fixture::{attached, attached_each_way, detached},
-    plan,
-    plan::{Mode, ROLES},
     snapshot,
 };
 
@@ -24,7 +23,7 @@ fn a_second_attach_changes_nothing() -> Result<()> {
             "there is still something to change: {:?}",
             planned(lab)?
         );
-        ensure!(guest.ping(plan::GATEWAY)?.is_some(), "the guest lost the outside");
+        ensure!(guest.ping(addresses::UPSTREAM)?.is_some(), "the guest lost the outside");
         Ok(())
     })
 }
@@ -48,8 +47,7 @@ fn guests_survive_a_change_of_the_configuration() -> Result<()> {
         let [dc, _] = ROLES;
         let guest = lab.guest(1, dc)?;
         ensure!(lab.ping(dc.external(1))?.is_some(), "the guest is not up");
-        lab.write_configuration(&plan::configuration(3, Mode::Macvlan))?;
-        lab.attach()?;
+        lab.attach_as(Configuration::of(3))?;
         let newcomer = lab.guest(3, dc)?;
         ensure!(
             lab.ping(dc.external(3))?.is_some(),
@@ -60,11 +58,13 @@ fn guests_survive_a_change_of_the_configuration() -> Result<()> {
             "the new environment is not reachable from the old one"
         );
         drop(newcomer);
-        lab.write_configuration(&plan::configuration(1, Mode::Macvlan))?;
-        lab.attach()?;
-        ensure!(guest.ping(plan::GATEWAY)?.is_some(), "the guest lost the outside");
+        lab.attach_as(Configuration::of(1))?;
+        ensure!(guest.ping(addresses::UPSTREAM)?.is_some(), "the guest lost the outside");
         ensure!(lab.router(2).is_err(), "environment 2 is still there");
-        ensure!(lab.ping(plan::external(2, 1))?.is_none(), "environment 2 still answers");
+        ensure!(
+            lab.ping(addresses::external(2, 1))?.is_none(),
+            "environment 2 still answers"
+        );
         Ok(())
     })
 }
@@ -78,7 +78,7 @@ fn detach_does_not_wait_for_guests_that_still_run() -> Result<()> {
         let frames = lab.capture().count()?;
         lab.detach()?;
         // Its cable came off with the tap, so that it may not even find a route.
-        let answer = guest.ping(plan::GATEWAY).ok().flatten();
+        let answer = guest.ping(addresses::UPSTREAM).ok().flatten();
         ensure!(answer.is_none(), "the guest still reaches the outside");
         let frames = lab.capture().count()? - frames;
         ensure!(frames == 0, "{frames} frames passed the uplink after detach");
@@ -97,7 +97,7 @@ fn detach_without_anything_attached_succeeds() -> Result<()> {
 
 #[test]
 fn a_rebuilt_uplink_is_repaired() -> Result<()> {
-    let lab = Lab::new(Options::default())?;
+    let lab = Lab::new(Configuration::default())?;
     lab.attach()?;
     let [dc, _] = ROLES;
     let _guest = lab.guest(1, dc)?;
@@ -109,7 +109,7 @@ fn a_rebuilt_uplink_is_repaired() -> Result<()> {
     ))?;
     lab.host().ip("link set eth0 up")?;
     lab.outside()
-        .ip(&format!("address add {}/16 dev eth0", plan::GATEWAY))?;
+        .ip(&format!("address add {}/16 dev eth0", addresses::UPSTREAM))?;
     lab.outside().ip("link set eth0 up")?;
     lab.attach()?;
     ensure!(lab.ping(dc.external(1))?.is_some(), "no answer after the repair");

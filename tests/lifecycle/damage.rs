@@ -8,10 +8,9 @@ use envnet::{
     names::{GATEWAY_INDEX_BASE, Instance},
 };
 use envnet_lab::{
-    Lab, Options,
+    Configuration, Lab, Mode,
     fixture::{converged, detached_each_mode, detached_with, restored},
     namespace::Namespace,
-    plan::Mode,
     process,
 };
 
@@ -54,9 +53,9 @@ const EVERYWHERE: &[Damage] = &[
         in_router(lab, "link set peer1-gw1 address 02:00:00:00:00:77")
     }),
     damage("router's inside deleted", |lab| in_router(lab, "link delete peer1-gw1")),
-    damage("gateway deleted", |lab| in_router(lab, "link delete gw1")),
-    damage("gateway down", |lab| in_router(lab, "link set gw1 down")),
-    damage("gateway with another MTU", |lab| {
+    damage("WAN port deleted", |lab| in_router(lab, "link delete gw1")),
+    damage("WAN port down", |lab| in_router(lab, "link set gw1 down")),
+    damage("WAN port with another MTU", |lab| {
         in_router(lab, "link set gw1 mtu 1400")
     }),
     damage("router without its address", |lab| {
@@ -81,11 +80,11 @@ const EVERYWHERE: &[Damage] = &[
     damage("filter of a tap deleted", |lab| {
         tc(lab.host(), "filter delete dev vm1.2 ingress")
     }),
-    damage("qdisc of the gateway deleted", |lab| {
+    damage("qdisc of the WAN port deleted", |lab| {
         tc(&lab.router(1)?, "qdisc delete dev gw1 clsact")
     }),
     // It takes the filters of both directions and runs them all on the way in.
-    damage("gateway with an ingress qdisc", |lab| {
+    damage("WAN port with an ingress qdisc", |lab| {
         replace_by_ingress(&lab.router(1)?, "gw1")
     }),
     damage("router's port with an ingress qdisc", |lab| {
@@ -130,10 +129,10 @@ const EVERYWHERE: &[Damage] = &[
         let keys: Vec<_> = taps.keys().collect::<Result<_, _>>()?;
         Ok(keys.iter().try_for_each(|key| taps.remove(*key))?)
     }),
-    damage("no gateways in the maps", |lab| {
-        let mut gateways = tables(lab)?.gateways;
-        let keys: Vec<_> = gateways.keys().collect::<Result<_, _>>()?;
-        Ok(keys.iter().try_for_each(|key| gateways.remove(key))?)
+    damage("no WAN ports in the maps", |lab| {
+        let mut router_wans = tables(lab)?.gateways;
+        let keys: Vec<_> = router_wans.keys().collect::<Result<_, _>>()?;
+        Ok(keys.iter().try_for_each(|key| router_wans.remove(key))?)
     }),
     damage("no uplink in the maps", |lab| {
         Ok(tables(lab)?.uplink.set(0, envnet_common::maps::Uplink::default(), 0)?)
@@ -148,21 +147,21 @@ const ON_THE_UPLINK: &[Damage] = &[
     damage("pins of all links deleted", |lab| {
         Ok(fs::remove_dir_all(pins(lab).join("links"))?)
     }),
-    damage("gateway in another mode", |lab| {
+    damage("WAN port in another mode", |lab| {
         in_router(lab, "link set gw1 type macvlan mode private")
     }),
 ];
 
 /// To what bridge mode has.
 const ON_THE_BRIDGE: &[Damage] = &[
-    damage("gateway's port deleted", |lab| in_host(lab, "link delete peer2-gw1")),
-    damage("gateway's port unplugged", |lab| {
+    damage("uplink port deleted", |lab| in_host(lab, "link delete peer2-gw1")),
+    damage("uplink port unplugged", |lab| {
         in_host(lab, "link set peer2-gw1 nomaster")
     }),
-    damage("gateway's port with an ingress qdisc", |lab| {
+    damage("uplink port with an ingress qdisc", |lab| {
         replace_by_ingress(lab.host(), "peer2-gw1")
     }),
-    damage("gateway's port without its qdisc", |lab| {
+    damage("uplink port without its qdisc", |lab| {
         tc(lab.host(), "qdisc delete dev peer2-gw1 clsact")
     }),
 ];
@@ -198,11 +197,7 @@ fn what_is_damaged_is_removed_all_the_same() -> Result<()> {
 /// Where every program is pinned, pins that are made anew take the places of those that are of no use any more.
 #[test]
 fn links_made_anew_have_their_programs_however_they_are_attached() -> Result<()> {
-    let options = Options {
-        hook: Some("tcx"),
-        ..Options::default()
-    };
-    detached_with(options, |lab| {
+    detached_with(Configuration::default().hook("tcx"), |lab| {
         for link in ["br1", "vm1.2", "peer1-br1"] {
             lab.attach()?;
             in_host(lab, &format!("link delete {link}"))?;
@@ -218,12 +213,8 @@ fn links_made_anew_have_their_programs_however_they_are_attached() -> Result<()>
 
 /// An ingress qdisc on a link without envnet's programs is somebody else's affair.
 #[test]
-fn an_ingress_qdisc_is_lived_with_where_nothing_is_attached() -> Result<()> {
-    let options = Options {
-        accelerate: Some("off"),
-        ..Options::default()
-    };
-    detached_with(options, |lab| {
+fn an_ingress_qdisc_is_tolerated_where_nothing_is_attached() -> Result<()> {
+    detached_with(Configuration::default().accelerate("off"), |lab| {
         lab.attach()?;
         // There may be none.
         let deleted = tc(lab.host(), "qdisc delete dev peer1-br1 clsact");

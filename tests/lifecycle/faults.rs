@@ -3,14 +3,13 @@
 
 use anyhow::{Result, bail};
 use envnet_lab::{
-    Lab,
+    Configuration, Lab,
     fixture::{attached, converged, detached_each_mode, restored},
-    plan::{self, Mode},
 };
 
 use crate::{
     flood::Busy,
-    live::with_third,
+    live::third,
     sweep::{Case, Ended, Fault, Sweep},
 };
 
@@ -84,21 +83,21 @@ fn each_fabric(
 /// A change of the configuration of two environments with three machines.
 struct Change {
     what: &'static str,
-    configuration: fn() -> String,
+    configuration: fn() -> Configuration,
 }
 
 const CHANGES: [Change; 3] = [
     Change {
         what: "adding an environment",
-        configuration: || with_third(&plan::configuration(3, Mode::Macvlan), None),
+        configuration: || Configuration::of(3).machine(third(None)),
     },
     Change {
         what: "removing an environment",
-        configuration: || with_third(&plan::configuration(1, Mode::Macvlan), None),
+        configuration: || Configuration::of(1).machine(third(None)),
     },
     Change {
         what: "removing a machine",
-        configuration: || plan::configuration(2, Mode::Macvlan),
+        configuration: || Configuration::of(2),
     },
 ];
 
@@ -116,7 +115,7 @@ fn a_change_that_fails_at_any_call_leaves_the_rest_at_work() -> Result<()> {
 /// none may be missing.
 fn each_change(fault: Fault) -> Result<()> {
     attached(|lab| {
-        let old = with_third(&plan::configuration(2, Mode::Macvlan), None);
+        let old = || Configuration::of(2).machine(third(None));
         let busy = Busy::start(lab)?;
         for Change { what, configuration } in CHANGES {
             let sweep = Sweep {
@@ -126,22 +125,21 @@ fn each_change(fault: Fault) -> Result<()> {
                 cases: OF_CHANGE,
             };
             let prepare = |lab: &Lab| {
-                lab.write_configuration(&old)?;
-                lab.attach()?;
+                lab.attach_as(old())?;
                 // After a case that has failed.
                 busy.resume()?;
-                lab.write_configuration(&configuration())
+                lab.configure(configuration())
             };
             sweep.run(fault, prepare, |case| {
                 if fault == Fault::Fail && case.ended()? == Ended::TakenBack {
-                    lab.write_configuration(&old)?;
+                    lab.configure(old())?;
                     case.ensure_unchanging()?;
-                    lab.write_configuration(&configuration())?;
+                    lab.configure(configuration())?;
                 }
                 if case.is_one_of(2) {
                     case.repair()?;
                 }
-                lab.write_configuration(&old)?;
+                lab.configure(old())?;
                 busy.during("the fault, or what came of it", || case.repair())
             })?;
         }

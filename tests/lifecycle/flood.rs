@@ -13,7 +13,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
-    Lab, Options, fixture::attached_with, guest::Guest, interrupt, namespace::Namespace, plan, plan::ROLES, socket,
+    Configuration, Lab, addresses, addresses::ROLES, fixture::attached_with, guest::Guest, interrupt,
+    namespace::Namespace, socket,
 };
 
 /// How often a datagram is sent.
@@ -179,11 +180,7 @@ fn receive(socket: &UdpSocket, shared: &Shared) {
 
 /// Runs a test in an attached laboratory with that fast path.
 pub(crate) fn with(accelerate: &'static str, test: impl Fn(&Lab) -> Result<()>) -> Result<()> {
-    let options = Options {
-        accelerate: Some(accelerate),
-        ..Options::default()
-    };
-    attached_with(options, test).with_context(|| format!("accelerate = {accelerate}"))
+    attached_with(Configuration::default().accelerate(accelerate), test)
 }
 
 /// Environment 1 at work: in, out, and between its two guests.
@@ -208,7 +205,7 @@ impl<'a> Busy<'a> {
         let (outside, first, second) = (lab.outside(), first.namespace(), second.namespace());
         let floods = vec![
             Flood::start("in", outside, first, dc.external(1))?,
-            Flood::start("out", first, outside, plan::GATEWAY)?,
+            Flood::start("out", first, outside, addresses::UPSTREAM)?,
             Flood::start("within", first, second, member.internal())?,
         ];
         let busy = Self {

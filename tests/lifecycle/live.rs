@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use envnet_lab::{
-    Lab, Options,
+    Configuration, Lab, Mode,
+    addresses::{self, ROLES, Role},
+    configuration::Vm,
     fixture::attached_with,
     interrupt,
     ping::ping,
-    plan::{self, Mode, ROLES, Role},
 };
 
 use crate::flood::{Busy, with};
@@ -23,15 +24,16 @@ pub(crate) const THIRD: Role = Role {
     mac: "52:54:00:00:00:04",
 };
 
-/// The configuration with another machine, whose Ethernet address may be said.
-pub(crate) fn with_third(configuration: &str, mac: Option<&str>) -> String {
-    let (name, address) = (THIRD.name, THIRD.internal());
-    let mac = mac.map_or_else(String::new, |mac| format!("mac = \"{mac}\"\n"));
-    format!("{configuration}\n[[vm]]\nname = \"{name}\"\naddress = \"{address}\"\n{mac}")
+/// That machine, whose Ethernet address may be said.
+pub(crate) fn third(mac: Option<&str>) -> Vm {
+    Vm {
+        mac: mac.map(str::to_owned),
+        ..THIRD.into()
+    }
 }
 
-fn attach(lab: &Lab, configuration: &str) -> Result<()> {
-    lab.write_configuration(configuration)?;
+fn attach(lab: &Lab, configuration: Configuration) -> Result<()> {
+    lab.configure(configuration)?;
     ensure!(lab.envnet().changes("attach")? > 0, "nothing was changed");
     Ok(())
 }
@@ -39,14 +41,10 @@ fn attach(lab: &Lab, configuration: &str) -> Result<()> {
 fn what_does_not_change_loses_nothing(accelerate: &'static str) -> Result<()> {
     with(accelerate, |lab| {
         let [dc, _] = ROLES;
-        let configuration = |environments| {
-            let text = plan::configuration(environments, Mode::Macvlan);
-            plan::accelerated(&text, accelerate)
-        };
-        let two = configuration(2);
+        let two = || Configuration::of(2).accelerate(accelerate);
         let busy = Busy::start(lab)?;
         busy.during("an environment is added", || {
-            attach(lab, &configuration(3))?;
+            attach(lab, two().environments("1-3"))?;
             let guest = lab.guest(3, dc)?;
             ensure!(
                 lab.ping(dc.external(3))?.is_some(),
@@ -58,20 +56,19 @@ fn what_does_not_change_loses_nothing(accelerate: &'static str) -> Result<()> {
             );
             Ok(())
         })?;
-        busy.during("an environment is removed", || attach(lab, &two))?;
+        busy.during("an environment is removed", || attach(lab, two()))?;
         busy.during("a machine is added to all environments", || {
-            attach(lab, &with_third(&two, None))?;
+            attach(lab, two().machine(third(None)))?;
             let _guest = lab.guest(1, THIRD)?;
             ensure!(lab.ping(THIRD.external(1))?.is_some(), "no answer from the new machine");
             Ok(())
         })?;
         for mac in [Some(THIRD.mac), Some("52:54:00:00:00:44"), None] {
             busy.during("another machine's Ethernet address is changed", || {
-                lab.write_configuration(&with_third(&two, mac))?;
-                lab.attach().map(drop)
+                lab.attach_as(two().machine(third(mac))).map(drop)
             })?;
         }
-        busy.during("a machine is removed from all environments", || attach(lab, &two))?;
+        busy.during("a machine is removed from all environments", || attach(lab, two()))?;
         busy.during("another environment is detached", || {
             ensure!(
                 lab.envnet().changes("detach --environments 2")? > 0,
@@ -112,9 +109,8 @@ fn what_does_not_change_loses_nothing_on_the_slow_path() -> Result<()> {
 fn switching_the_fast_path_loses_nothing() -> Result<()> {
     with("auto", |lab| {
         let busy = Busy::start(lab)?;
-        let text = plan::configuration(2, Mode::Macvlan);
         for accelerate in ["off", "tc", "off", "auto"] {
-            busy.during(accelerate, || attach(lab, &plan::accelerated(&text, accelerate)))?;
+            busy.during(accelerate, || attach(lab, Configuration::of(2).accelerate(accelerate)))?;
         }
         Ok(())
     })
@@ -122,11 +118,7 @@ fn switching_the_fast_path_loses_nothing() -> Result<()> {
 
 #[test]
 fn another_uplink_mode_is_a_matter_of_seconds() -> Result<()> {
-    let options = Options {
-        mode: Mode::Bridge,
-        ..Options::default()
-    };
-    attached_with(options, |lab| {
+    attached_with(Configuration::default().mode(Mode::Bridge), |lab| {
         // The outside forgets the routers' Ethernet addresses, which are others afterwards, as fast as it is told to.
         for (key, value) in [("base_reachable_time_ms", "500"), ("delay_first_probe_time", "1")] {
             lab.outside().set_sysctl(&format!("net/ipv4/neigh/eth0/{key}"), value)?;
@@ -137,7 +129,7 @@ fn another_uplink_mode_is_a_matter_of_seconds() -> Result<()> {
             for (environment, guest) in (1..).zip(&guests) {
                 for (from, target) in [
                     (lab.outside(), dc.external(environment)),
-                    (guest.namespace(), plan::GATEWAY),
+                    (guest.namespace(), addresses::UPSTREAM),
                 ] {
                     interrupt::wait_for(&format!("an answer from {target}"), PATIENCE, || {
                         ping(from, target, 56, Duration::from_millis(500))
@@ -147,11 +139,11 @@ fn another_uplink_mode_is_a_matter_of_seconds() -> Result<()> {
             Ok(())
         };
         all_answer()?;
-        let bridge = plan::configuration(2, Mode::Bridge);
+        let bridge = lab.configuration();
         // A macvlan on the bridge itself: eth0 is the bridge's.
-        let macvlan = bridge.replace("mode = \"bridge\"", "mode = \"macvlan\"");
+        let macvlan = bridge.clone().mode(Mode::Macvlan).uplink(Mode::Bridge.interface());
         for configuration in [macvlan, bridge] {
-            attach(lab, &configuration)?;
+            attach(lab, configuration)?;
             all_answer()?;
         }
         Ok(())

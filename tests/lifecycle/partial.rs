@@ -1,29 +1,22 @@
 //! Attaching and detaching a part of the environments: the others stay as they are, and nothing is left of what goes.
 
-use std::{fs, net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use envnet::{kernel::tables::Tables, names::Instance};
 use envnet_common::Address;
 use envnet_lab::{
-    Lab, Options,
+    Configuration, Lab,
+    addresses::{self, ROLES},
     capture::{Capture, Frame},
-    fixture::{attached_with, detached_with},
+    configuration::Vm,
+    fixture::{attached_with, detached, detached_with},
     guest::Guest,
-    interrupt,
-    plan::{self, Mode, ROLES},
-    snapshot,
+    interrupt, snapshot,
 };
 use nix::net::if_::{Interface, if_nameindex};
 
 use crate::flood::{Flood, with};
-
-fn three() -> Options {
-    Options {
-        environments: 3,
-        ..Options::default()
-    }
-}
 
 /// The numbers of the environments that `status` shows.
 fn shown(lab: &Lab) -> Result<Vec<u64>> {
@@ -54,7 +47,7 @@ fn of_environment(snapshot: &str, number: u8) -> Vec<&str> {
 
 #[test]
 fn a_part_is_attached_and_detached_alone() -> Result<()> {
-    detached_with(three(), |lab| {
+    detached_with(Configuration::of(3), |lab| {
         let [dc, _] = ROLES;
         let envnet = lab.envnet();
         let nothing = envnet.succeed("detach --environments 1-3")?;
@@ -94,11 +87,11 @@ fn a_part_is_attached_and_detached_alone() -> Result<()> {
         ensure!(envnet.changes("attach")? == 0, "the parts are not the whole");
 
         // Environment 3 is not in the file any more, and the machines are others: of that, only the part is done.
-        lab.write_configuration(&plan::configuration(2, Mode::Macvlan).replacen(
-            "[[vm]]",
-            "[[vm]]\nname = \"new\"\naddress = \"10.0.0.9\"\n[[vm]]",
-            1,
-        ))?;
+        lab.configure(Configuration::of(2).machine(Vm {
+            name: "new".to_owned(),
+            address: addresses::internal(9),
+            mac: None,
+        }))?;
         ensure!(envnet.changes("attach --environments 1")? > 0, "nothing was changed");
         ensure!(shown(lab)? == [1, 2, 3], "an environment is gone: {:?}", shown(lab)?);
         let links = lab.host().ip("-brief link show")?;
@@ -122,7 +115,7 @@ fn a_part_is_attached_and_detached_alone() -> Result<()> {
         );
         ensure!(shown(lab)? == [2], "not environment 2 alone: {:?}", shown(lab)?);
         ensure!(
-            guest.ping(plan::GATEWAY)?.is_some(),
+            guest.ping(addresses::UPSTREAM)?.is_some(),
             "environment 2 has lost the outside"
         );
         drop(guest);
@@ -140,21 +133,21 @@ fn a_part_is_attached_and_detached_alone() -> Result<()> {
 
 #[test]
 fn a_part_that_concerns_the_others_is_refused() -> Result<()> {
-    attached_with(three(), |lab| {
-        let text = plan::configuration(3, Mode::Macvlan);
+    attached_with(Configuration::of(3), |lab| {
+        let right = lab.configuration();
         for other in [
-            text.replace("gateway = \"172.16.0.1\"", ""),
-            plan::accelerated(&text, "off"),
-            plan::accelerated(&text, "xdp"),
+            right.clone().without_next_hop(),
+            right.clone().accelerate("off"),
+            right.clone().accelerate("xdp"),
         ] {
-            lab.write_configuration(&other)?;
+            lab.configure(other)?;
             let refused = lab.envnet().run("attach --environments 2")?;
             ensure!(refused.status == Some(1), "{refused:?}");
             for word in ["environments 1, 3", "[uplink]", "without --environments"] {
                 ensure!(refused.stderr.contains(word), "no {word} in {}", refused.stderr);
             }
         }
-        lab.write_configuration(&text)?;
+        lab.configure(right)?;
         ensure!(lab.envnet().changes("attach")? == 0, "something was changed");
         Ok(())
     })
@@ -162,16 +155,16 @@ fn a_part_that_concerns_the_others_is_refused() -> Result<()> {
 
 #[test]
 fn the_uplink_is_let_go_of_with_the_last_environment_on_the_fast_path() -> Result<()> {
-    detached_with(Options::default(), |lab| {
-        let fast = plan::configuration(2, Mode::Macvlan);
-        let slow = plan::accelerated(&fast, "off");
+    detached(|lab| {
+        let fast = lab.configuration();
+        let slow = fast.clone().accelerate("off");
         let envnet = lab.envnet();
-        lab.write_configuration(&slow)?;
+        lab.configure(slow.clone())?;
         envnet.changes("attach --environments 2")?;
-        lab.write_configuration(&fast)?;
+        lab.configure(fast)?;
         envnet.changes("attach --environments 1")?;
         envnet.changes("detach --environments 1")?;
-        lab.write_configuration(&slow)?;
+        lab.configure(slow)?;
         ensure!(
             envnet.changes("attach --environments 2")? == 0,
             "the uplink still has its programs: {}",
@@ -243,13 +236,13 @@ fn nothing_is_left_of_what_goes() -> Result<()> {
             let (first, second) = (first.namespace(), second.namespace());
             let flowing = [
                 Flood::start("in", lab.outside(), second, member.external(2))?,
-                Flood::start("out", second, lab.outside(), plan::GATEWAY)?,
+                Flood::start("out", second, lab.outside(), addresses::UPSTREAM)?,
                 Flood::start("within", first, second, member.internal())?,
             ];
             interrupt::sleep(Duration::from_millis(200))?;
             Ok(flowing)
         };
-        let whole = fs::read_to_string(lab.configuration())?;
+        let whole = lab.configuration();
         let packets = |name: &str| -> Result<u64> {
             let status = lab.status()?;
             let guests = status["environments"][1]["guests"].as_array().context("no guests")?;
@@ -280,16 +273,13 @@ fn nothing_is_left_of_what_goes() -> Result<()> {
             Ok(())
         };
 
-        let without = whole.split("\n[[vm]]\nname = \"member\"").next().context("no member")?;
         let flowing = flood(&second)?;
-        lab.write_configuration(without)?;
-        lab.attach()?;
+        lab.attach_as(whole.clone().without(member.name))?;
         stopped("a machine was removed", &flowing, &member.external(2).octets())?;
         let kept = left(lab, 2, Some(member.internal()))?;
         ensure!(kept.is_empty(), "left of the machine: {kept:?}");
         drop(flowing);
-        lab.write_configuration(&whole)?;
-        lab.attach()?;
+        lab.attach_as(whole)?;
         ensure!(packets("member")? == 0, "the machine's counters did not start again");
 
         second.plug(lab.host())?;

@@ -1,13 +1,8 @@
 //! Interfaces that are not envnet's get other names while environments are attached: their programs stay, and are known
 //! under the new ones.
 
-use anyhow::{Context, Result, ensure};
-use envnet_lab::{
-    Lab, Options,
-    fixture::detached_with,
-    plan::{self, Mode, ROLES},
-    process,
-};
+use anyhow::{Result, ensure};
+use envnet_lab::{Configuration, Lab, addresses::ROLES, fixture::detached_each, process};
 
 /// Gives a link another name; as udev does, it may keep the old one as an alternative.
 fn rename(lab: &Lab, from: &str, to: &str, keep: bool) -> Result<()> {
@@ -24,35 +19,20 @@ fn plug(lab: &Lab, port: &str) -> Result<()> {
     lab.host().ip(&format!("link set {port} master br1 up")).map(drop)
 }
 
-/// Writes what is attached with an uplink of another name.
-fn configure(lab: &Lab, uplink: &str, accelerate: &str) -> Result<()> {
-    let configuration = plan::accelerated(&plan::configuration(2, Mode::Macvlan), accelerate);
-    lab.write_configuration(&configuration.replace("eth0", uplink))
-        .map(drop)
-}
-
 /// Runs a test with each way of attaching programs to what is not envnet's.
-fn each_way(test: impl Fn(&Lab, &str) -> Result<()>) -> Result<()> {
-    for (hook, accelerate) in [(None, "tc"), (None, "xdp"), (Some("clsact"), "tc")] {
-        let options = Options {
-            hook,
-            accelerate: Some(accelerate),
-            ..Options::default()
-        };
-        detached_with(options, |lab| test(lab, accelerate))
-            .with_context(|| format!("hook {hook:?}, accelerate = {accelerate}"))?;
-    }
-    Ok(())
+fn each_way(test: impl Fn(&Lab) -> Result<()>) -> Result<()> {
+    let [tc, xdp] = ["tc", "xdp"].map(|accelerate| Configuration::default().accelerate(accelerate));
+    detached_each([tc.clone(), xdp, tc.hook("clsact")], test)
 }
 
 #[test]
 fn a_renamed_uplink_keeps_its_programs() -> Result<()> {
-    each_way(|lab, accelerate| {
+    each_way(|lab| {
         for keep in [false, true] {
             let [dc, _] = ROLES;
             lab.attach()?;
             rename(lab, "eth0", "wan.0", keep)?;
-            configure(lab, "wan.0", accelerate)?;
+            lab.configure(lab.configuration().uplink("wan.0"))?;
             lab.attach()?;
             ensure!(
                 lab.envnet().changes("attach")? == 0,
@@ -67,7 +47,7 @@ fn a_renamed_uplink_keeps_its_programs() -> Result<()> {
                 lab.host().ip("link property del dev wan.0 altname eth0")?;
             }
             rename(lab, "wan.0", "eth0", false)?;
-            configure(lab, "eth0", accelerate)?;
+            lab.configure(lab.configuration().uplink("eth0"))?;
         }
         Ok(())
     })
@@ -76,7 +56,7 @@ fn a_renamed_uplink_keeps_its_programs() -> Result<()> {
 /// The one that is looked at first has the name that was the other's.
 #[test]
 fn names_that_change_hands_are_no_obstacle_to_an_upgrade() -> Result<()> {
-    each_way(|lab, accelerate| {
+    each_way(|lab| {
         let other = lab.envnet().another_build(&lab.directory().path().join("envnet-2"))?;
         lab.attach()?;
         plug(lab, "vnet5")?;
@@ -86,7 +66,7 @@ fn names_that_change_hands_are_no_obstacle_to_an_upgrade() -> Result<()> {
         rename(lab, "vnet6", "vnet5", true)?;
         plug(lab, "vnet7")?;
         rename(lab, "eth0", "wan0", true)?;
-        configure(lab, "wan0", accelerate)?;
+        lab.configure(lab.configuration().uplink("wan0"))?;
         other.succeed("attach")?;
         ensure!(other.changes("attach")? == 0, "a second attach changes something");
         lab.attach()?;

@@ -8,10 +8,10 @@ use std::{fs, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
-    Lab, Options,
+    Configuration, Lab, Mode,
+    addresses::{ROLES, UPSTREAM},
     envnet::Outcome,
     fixture::{detached, detached_with},
-    plan::{GATEWAY, Mode, ROLES},
     process, snapshot,
 };
 
@@ -47,7 +47,7 @@ const PRIVATE_MOUNTS: [&str; 20] = [
 
 /// Runs one of the unit's commands in a laboratory, within bounds.
 fn run(lab: &Lab, command: &[String], bounds: &Bounds) -> Result<Outcome> {
-    let configuration = lab.configuration();
+    let configuration = lab.configuration_file();
     let (program, arguments) = command.split_first().context("no command")?;
     ensure!(program == "/usr/bin/envnet", "{program} is another program");
     let mut process = process::command(lab.envnet().program());
@@ -107,27 +107,20 @@ fn nothing_in_the_unit_gives_it_mounts_of_its_own() -> Result<()> {
 fn the_units_commands_work_within_its_bounds() -> Result<()> {
     let unit = Unit::read()?;
     let bounds = Bounds::of(&unit)?;
-    for (mode, accelerate) in [
-        (Mode::Macvlan, None),
-        (Mode::Macvlan, Some("xdp")),
-        (Mode::Macvlan, Some("off")),
-        (Mode::Bridge, None),
+    for configuration in [
+        Configuration::default(),
+        Configuration::default().accelerate("xdp"),
+        Configuration::default().accelerate("off"),
+        Configuration::default().mode(Mode::Bridge),
     ] {
-        let options = Options {
-            mode,
-            accelerate,
-            ..Options::default()
-        };
-        detached_with(options, |lab| {
+        detached_with(configuration.tap_owner("nobody", ""), |lab| {
             let before = snapshot::of_host(lab)?;
-            let text = fs::read_to_string(lab.configuration())?;
-            lab.write_configuration(&format!("{text}\n[taps]\nuser = \"nobody\"\n"))?;
             succeed(lab, &unit.command("ExecStart")?, &bounds)?;
             let [dc, member] = ROLES;
             let guests = [lab.guest(1, dc)?, lab.guest(2, member)?];
             ensure!(lab.ping(dc.external(1))?.is_some(), "no answer to the outside");
             ensure!(
-                guests[0].ping(GATEWAY)?.is_some(),
+                guests[0].ping(UPSTREAM)?.is_some(),
                 "the outside does not answer a guest"
             );
             ensure!(
@@ -147,8 +140,7 @@ fn the_units_commands_work_within_its_bounds() -> Result<()> {
                 snapshot::difference(&before, &after)
             );
             Ok(())
-        })
-        .with_context(|| format!("{mode:?}, accelerate = {accelerate:?}"))?;
+        })?;
     }
     Ok(())
 }
@@ -245,15 +237,19 @@ fn what_may_come_later_is_tried_again() -> Result<()> {
         "what is not tried again"
     );
     detached(|lab| {
-        let right = fs::read_to_string(lab.configuration())?;
+        let right = lab.configuration();
         let start = |text: &str| {
             lab.write_configuration(text)?;
             run(lab, &unit.command("ExecStart")?, &bounds)
         };
         for (text, status, word) in [
-            (right.replace("\"eth0\"", "\"eth7\""), 1, "eth7"),
-            (format!("{right}\n[taps]\nuser = \"nobody-yet\"\n"), 1, "nobody-yet"),
-            (right.replace("environments", "enviroments"), 2, "enviroments"),
+            (right.clone().uplink("eth7").to_string(), 1, "eth7"),
+            (right.clone().tap_owner("nobody-yet", "").to_string(), 1, "nobody-yet"),
+            (
+                right.to_string().replace("environments", "enviroments"),
+                2,
+                "enviroments",
+            ),
         ] {
             let outcome = start(&text)?;
             ensure!(
@@ -262,13 +258,13 @@ fn what_may_come_later_is_tried_again() -> Result<()> {
             );
         }
         lab.host().ip("link set eth0 down")?;
-        let outcome = start(&right)?;
+        let outcome = start(&right.to_string())?;
         ensure!(
             outcome.status == Some(1) && outcome.stderr.contains("is down"),
             "{outcome:?}"
         );
         lab.host().ip("link set eth0 up")?;
-        let outcome = start(&right)?;
+        let outcome = start(&right.to_string())?;
         ensure!(outcome.status == Some(0), "{outcome:?}");
         Ok(())
     })
@@ -285,7 +281,7 @@ fn a_private_mount_namespace_is_refused() -> Result<()> {
             .arg(lab.envnet().program())
             .arg("--netns")
             .arg(lab.host().name());
-        command.arg("--config").arg(lab.configuration()).arg("attach");
+        command.arg("--config").arg(lab.configuration_file()).arg("attach");
         let outcome = outcome(&mut command)?;
         ensure!(
             outcome.status == Some(1) && outcome.stderr.contains("private mount namespace"),

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use envnet_lab::soak;
 
 #[test]
 fn a_short_walk_breaks_nothing() -> Result<()> {
     // Other tests run in this process, so that its files cannot be counted.
-    ensure!(soak::walk(11, Duration::from_secs(20), false, true)?, "see above");
+    ensure!(
+        envnet_soak::walk(11, Duration::from_secs(20), false, true)?,
+        "see above"
+    );
     Ok(())
 }

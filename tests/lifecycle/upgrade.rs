@@ -17,12 +17,12 @@ use aya::{
 };
 use envnet_common::maps;
 use envnet_lab::{
-    Lab, Options,
+    Configuration, Lab,
+    addresses::{self, ROLES},
     envnet::Envnet,
-    fixture::attached_with,
+    fixture::{attached, attached_each},
     interrupt,
     namespace::Namespace,
-    plan::{self, ROLES},
     process::{self, Process},
 };
 
@@ -36,15 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs a test with each way that programs are attached and packets take.
 pub(crate) fn each_way(test: impl Fn(&Lab) -> Result<()>) -> Result<()> {
-    for (hook, accelerate) in [(None, "tc"), (None, "xdp"), (None, "off"), (Some("clsact"), "tc")] {
-        let options = Options {
-            hook,
-            accelerate: Some(accelerate),
-            ..Options::default()
-        };
-        attached_with(options, &test).with_context(|| format!("{hook:?}, accelerate = {accelerate}"))?;
-    }
-    Ok(())
+    let [tc, xdp, off] = ["tc", "xdp", "off"].map(|accelerate| Configuration::default().accelerate(accelerate));
+    attached_each([tc.clone(), xdp, off, tc.hook("clsact")], test)
 }
 
 /// Another build of the program, in the laboratory's folder.
@@ -159,7 +152,7 @@ fn another_build_takes_over_while_packets_flow() -> Result<()> {
 #[test]
 fn an_upgrade_killed_at_any_point_is_completed_or_taken_back() -> Result<()> {
     const STEPS: u32 = 8;
-    attached_with(Options::default(), |lab| {
+    attached(|lab| {
         let other = another_build(lab)?;
         let (mut present, mut absent) = (&other, lab.envnet());
         let busy = Busy::start(lab)?;
@@ -189,7 +182,7 @@ fn an_upgrade_killed_at_any_point_is_completed_or_taken_back() -> Result<()> {
 #[test]
 fn a_detach_killed_at_any_step_leaves_nothing_that_another_build_does_not_replace() -> Result<()> {
     const STEPS: usize = 12;
-    attached_with(Options::default(), |lab| {
+    attached(|lab| {
         let other = another_build(lab)?;
         let sweep = Sweep {
             lab,
@@ -337,7 +330,7 @@ fn programs_planted_twice_are_removed() -> Result<()> {
 
 #[test]
 fn maps_of_another_shape_are_refused() -> Result<()> {
-    attached_with(Options::default(), |lab| {
+    attached(|lab| {
         let [dc, _] = ROLES;
         let guest = lab.guest(1, dc)?;
         ensure!(lab.ping(dc.external(1))?.is_some(), "the guest is not up");
@@ -358,7 +351,10 @@ fn maps_of_another_shape_are_refused() -> Result<()> {
             }
         }
         ensure!(programs(lab)? == old, "other programs were loaded");
-        ensure!(guest.ping(plan::GATEWAY)?.is_some(), "the guest has lost the outside");
+        ensure!(
+            guest.ping(addresses::UPSTREAM)?.is_some(),
+            "the guest has lost the outside"
+        );
         let text = lab.envnet().succeed("status")?;
         ensure!(text.contains("MAPPINGS") && text.contains(" detach`"), "{text}");
         lab.detach()?;

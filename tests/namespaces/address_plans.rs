@@ -4,27 +4,22 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Result, ensure};
 use envnet_lab::{
-    Lab,
+    Configuration, Lab,
+    addresses::{REMOTE, ROLES, ROUTER, Role},
+    configuration::Vm,
     guest::{Guest, Settings},
-    plan::{self, Mode, ROLES, Role},
     tap::Offload,
 };
 
-use crate::fixture::detached;
+use crate::fixture::{attached_with, detached_with};
 
-/// Attaches a changed configuration and pings one guest from outside and back.
-fn check(lab: &Lab, replacements: &[(&str, &str)], outside: &str, guest: Settings, external: Ipv4Addr) -> Result<()> {
-    let mut text = plan::configuration(1, Mode::Macvlan);
-    for (from, to) in replacements {
-        ensure!(text.contains(from), "no {from} in the configuration");
-        text = text.replace(from, to);
-    }
-    lab.write_configuration(&text)?;
+/// Attaches, and pings one guest from outside and back.
+fn check(lab: &Lab, outside: &str, guest: Settings, external: Ipv4Addr) -> Result<()> {
     lab.outside().ip(&format!("address add {outside} dev eth0"))?;
     lab.attach()?;
     let guest = Guest::create(&format!("{}-guest", lab.host().name()), lab.host(), guest)?;
     ensure!(lab.ping(external)?.is_some(), "no answer from {external}");
-    ensure!(guest.ping(plan::REMOTE)?.is_some(), "no answer from outside");
+    ensure!(guest.ping(REMOTE)?.is_some(), "no answer from outside");
     Ok(())
 }
 
@@ -33,7 +28,7 @@ fn settings(tap: &str, role: Role, address: Ipv4Addr, prefix: u8) -> Settings {
         tap: tap.to_owned(),
         address,
         prefix,
-        router: plan::ROUTER,
+        router: ROUTER,
         mac: role.mac.to_owned(),
         offload: Offload::Full,
     }
@@ -41,32 +36,29 @@ fn settings(tap: &str, role: Role, address: Ipv4Addr, prefix: u8) -> Settings {
 
 #[test]
 fn pools_for_more_than_256_environments_work() -> Result<()> {
-    detached(|lab| {
-        let wide = [("\"1-1\"", "[300]"), ("172.16.0.0/16", "172.16.0.0/12")];
+    let wide = Configuration::default().environments(300);
+    detached_with(wide.addresses("10.0.0.0/24", ROUTER, "172.16.0.0/12"), |lab| {
         let guest = settings("vm300.2", ROLES[0], Ipv4Addr::new(10, 0, 0, 2), 24);
-        check(lab, &wide, "172.31.255.254/12", guest, Ipv4Addr::new(172, 17, 44, 2))
+        check(lab, "172.31.255.254/12", guest, Ipv4Addr::new(172, 17, 44, 2))
     })
 }
 
 #[test]
 fn larger_environments_work() -> Result<()> {
-    detached(|lab| {
-        let wide = [
-            ("\"1-1\"", "[5]"),
-            ("10.0.0.0/24", "10.0.0.0/23"),
-            ("10.0.0.3", "10.0.1.3"),
-        ];
-        let guest = settings("vm5.259", ROLES[1], Ipv4Addr::new(10, 0, 1, 3), 23);
-        check(lab, &wide, "172.16.255.254/16", guest, Ipv4Addr::new(172, 16, 11, 3))
+    let address = Ipv4Addr::new(10, 0, 1, 3);
+    let wide = Configuration::default().environments(5).machine(Vm {
+        address,
+        ..ROLES[1].into()
+    });
+    detached_with(wide.addresses("10.0.0.0/23", ROUTER, "172.16.0.0/16"), |lab| {
+        let guest = settings("vm5.259", ROLES[1], address, 23);
+        check(lab, "172.16.255.254/16", guest, Ipv4Addr::new(172, 16, 11, 3))
     })
 }
 
 #[test]
 fn taps_belong_to_whom_the_configuration_says() -> Result<()> {
-    detached(|lab| {
-        let taps = "[taps]\nuser = \"65534\"\ngroup = \"65533\"\n\n[[vm]]\nname = \"dc\"";
-        lab.write_configuration(&plan::configuration(1, Mode::Macvlan).replace("[[vm]]\nname = \"dc\"", taps))?;
-        lab.attach()?;
+    attached_with(Configuration::of(1).tap_owner("65534", "65533"), |lab| {
         let owners: Vec<String> = lab.host().run(|| {
             let tap = ROLES[0].tap(1);
             // /sys shows the namespace it was mounted in; ip asks the kernel.

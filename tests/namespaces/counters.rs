@@ -5,10 +5,10 @@ use std::{net::Ipv4Addr, time::Duration};
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
     Lab,
+    addresses::{self, REMOTE, ROLES, ROUTER, UPSTREAM},
     counters::counters,
     namespace::Namespace,
     ping::ping,
-    plan::{self, GATEWAY, REMOTE, ROLES, ROUTER},
 };
 use serde_json::Value;
 
@@ -40,7 +40,7 @@ fn check(lab: &Lab, conversation: &Conversation<'_>) -> Result<()> {
             ensure!(answer.is_some(), "{}: no answer from {target}", from.name());
         }
         for (environment, number) in through {
-            let counters = expected.get_mut(&(*environment, plan::internal(*number)));
+            let counters = expected.get_mut(&(*environment, addresses::internal(*number)));
             let counters = counters.context("a guest is not in the status")?;
             for (counter, per_ping) in counters.iter_mut().zip([frames, bytes, frames, bytes]) {
                 *counter += TIMES * per_ping;
@@ -66,8 +66,8 @@ fn counters_are_exact_on_every_way() -> Result<()> {
         let (outside, inside) = (lab.outside(), guest.namespace());
         for (what, from, target, through) in [
             ("in", outside, dc.external(1), vec![(1, 2)]),
-            ("in, the router", outside, plan::external(1, 1), vec![(1, 1)]),
-            ("out", inside, GATEWAY, vec![(1, 2)]),
+            ("in, the router", outside, addresses::external(1, 1), vec![(1, 1)]),
+            ("out", inside, UPSTREAM, vec![(1, 2)]),
             ("far out", inside, REMOTE, vec![(1, 2)]),
             ("across", inside, dc.external(2), vec![(1, 2), (2, 2)]),
             ("hairpin", inside, member.external(1), vec![(1, 2), (1, 3)]),
@@ -75,13 +75,13 @@ fn counters_are_exact_on_every_way() -> Result<()> {
             (
                 "the router's external address",
                 inside,
-                plan::external(1, 1),
+                addresses::external(1, 1),
                 vec![(1, 2), (1, 1)],
             ),
             (
                 "another router's external address",
                 inside,
-                plan::external(2, 1),
+                addresses::external(2, 1),
                 vec![(1, 2), (2, 1)],
             ),
             ("within", inside, member.internal(), vec![]),

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use envnet::{kernel::tables, names::Instance};
 use envnet_common::maps;
-use envnet_lab::plan::{self, Mode};
+use envnet_lab::Configuration;
 
 use crate::fixture::attached;
 
@@ -14,11 +14,9 @@ fn an_environment_goes_at_once_although_a_map_is_missing() -> Result<()> {
     attached(|lab| {
         let pins = tables::directory(&Instance::Named(lab.host().name().to_owned()));
         for name in maps::ALL {
-            lab.write_configuration(&plan::configuration(2, Mode::Macvlan))?;
-            lab.attach()?;
+            lab.attach_as(Configuration::of(2))?;
             fs::remove_file(pins.join(name)).context(name)?;
-            lab.write_configuration(&plan::configuration(1, Mode::Macvlan))?;
-            lab.attach()?;
+            lab.attach_as(Configuration::of(1))?;
             let left = lab.envnet().succeed("plan")?;
             ensure!(left.contains("no change"), "{name}: {left}");
         }

@@ -9,9 +9,9 @@ use std::{
 use anyhow::{Result, ensure};
 use envnet_lab::socket::mac;
 use envnet_lab::{
-    Lab, interrupt,
-    plan::{REMOTE, ROLES},
-    socket,
+    Lab,
+    addresses::{REMOTE, ROLES},
+    interrupt, socket,
 };
 use etherparse::PacketBuilder;
 

@@ -10,9 +10,9 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use envnet_lab::{
+    addresses::{self, REMOTE, ROLES, ROUTER, UPSTREAM},
     interrupt,
     namespace::Namespace,
-    plan::{self, GATEWAY, REMOTE, ROLES, ROUTER},
 };
 use nix::{
     libc,
@@ -146,11 +146,11 @@ fn traceroute_names_every_hop() -> Result<()> {
         let guest = lab.guest(1, dc)?;
         let _other = lab.guest(2, dc)?;
         let _far = far(lab)?;
-        let inwards = [hop(plan::external(1, 1)), closed_port(dc.external(1))];
+        let inwards = [hop(addresses::external(1, 1)), closed_port(dc.external(1))];
         check_hops(lab.outside(), dc.external(1), &inwards)?;
-        let outwards = [hop(ROUTER), hop(GATEWAY), closed_port(FAR)];
+        let outwards = [hop(ROUTER), hop(UPSTREAM), closed_port(FAR)];
         check_hops(guest.namespace(), FAR, &outwards)?;
-        let across = [hop(ROUTER), hop(plan::external(2, 1)), closed_port(dc.external(2))];
+        let across = [hop(ROUTER), hop(addresses::external(2, 1)), closed_port(dc.external(2))];
         check_hops(guest.namespace(), dc.external(2), &across)
     })
 }
@@ -161,7 +161,7 @@ fn closed_ports_are_reported() -> Result<()> {
         let [dc, member] = ROLES;
         let guest = lab.guest(1, dc)?;
         let _sibling = lab.guest(1, member)?;
-        for target in [GATEWAY, REMOTE, dc.external(1), member.external(1)] {
+        for target in [UPSTREAM, REMOTE, dc.external(1), member.external(1)] {
             let report = provoke(guest.namespace(), target, 64, 100)?;
             ensure!(report == closed_port(target), "{report:?}");
         }
@@ -179,7 +179,7 @@ fn path_mtu_discovery_works_outwards() -> Result<()> {
             "route change 198.51.100.0/24 dev far src {FAR_ROUTER} mtu {NARROW}"
         ))?;
         let report = provoke(guest.namespace(), FAR, 64, 1400)?;
-        ensure!(report == narrow(GATEWAY), "{report:?}");
+        ensure!(report == narrow(UPSTREAM), "{report:?}");
         traffic::tcp(guest.namespace(), &far, FAR, 1 << 20)?;
         Ok(())
     })
@@ -194,7 +194,7 @@ fn path_mtu_discovery_works_inwards() -> Result<()> {
             "route change 10.0.0.0/24 dev peer1-gw1 proto kernel scope link src {ROUTER} mtu {NARROW}"
         ))?;
         let report = provoke(lab.outside(), dc.external(1), 64, 1400)?;
-        ensure!(report == narrow(plan::external(1, 1)), "{report:?}");
+        ensure!(report == narrow(addresses::external(1, 1)), "{report:?}");
         traffic::tcp(lab.outside(), guest.namespace(), dc.external(1), 1 << 20)?;
         Ok(())
     })
@@ -217,11 +217,11 @@ fn the_router_itself_reports_what_is_too_large() -> Result<()> {
     attached_slowly(|lab| {
         let [dc, _] = ROLES;
         let guest = lab.guest(1, dc)?;
-        ensure!(guest.ping(GATEWAY)?.is_some(), "the guest is not up");
+        ensure!(guest.ping(UPSTREAM)?.is_some(), "the guest is not up");
         narrow_routes(lab)?;
-        let report = provoke(guest.namespace(), GATEWAY, 64, 1400)?;
+        let report = provoke(guest.namespace(), UPSTREAM, 64, 1400)?;
         ensure!(report == narrow(ROUTER), "{report:?}");
-        traffic::tcp(guest.namespace(), lab.outside(), GATEWAY, 1 << 20).map(drop)
+        traffic::tcp(guest.namespace(), lab.outside(), UPSTREAM, 1 << 20).map(drop)
     })
 }
 
@@ -230,14 +230,14 @@ fn the_router_fragments_what_may_be_fragmented() -> Result<()> {
     attached_slowly(|lab| {
         let [dc, _] = ROLES;
         let guest = lab.guest(1, dc)?;
-        ensure!(guest.ping(GATEWAY)?.is_some(), "the guest is not up");
+        ensure!(guest.ping(UPSTREAM)?.is_some(), "the guest is not up");
         narrow_routes(lab)?;
         // Without path MTU discovery nothing is sent with DF.
         for end in [lab.outside(), guest.namespace()] {
             end.set_sysctl("net/ipv4/ip_no_pmtu_disc", "1")?;
         }
         for length in [1400, 1472, 4000] {
-            traffic::udp(guest.namespace(), lab.outside(), GATEWAY, length)?
+            traffic::udp(guest.namespace(), lab.outside(), UPSTREAM, length)?
                 .with_context(|| format!("{length} bytes outwards"))?;
             traffic::udp(lab.outside(), guest.namespace(), dc.external(1), length)?
                 .with_context(|| format!("{length} bytes inwards"))?;

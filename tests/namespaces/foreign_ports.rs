@@ -6,11 +6,11 @@ use anyhow::{Context, Result, ensure};
 use aya::programs::{SchedClassifier, TcAttachType};
 use envnet_lab::{
     Lab,
+    addresses::{INTERNAL_PREFIX, REMOTE, ROLES, ROUTER, Role, UPSTREAM},
     guest::{Guest, Settings},
     interrupt,
     namespace::Namespace,
     ping::ping,
-    plan::{GATEWAY, INTERNAL_PREFIX, REMOTE, ROLES, ROUTER, Role},
     process::output,
     tap::Offload,
 };
@@ -109,7 +109,7 @@ fn with_newcomer(newcomer: impl Fn(&Lab, Role) -> Result<Newcomer>) -> Result<()
         shortcut::check(lab, 1, sibling.namespace(), dc.external(1)).context("hairpin")?;
         siblings().context("after attach")?;
         traffic::tcp(outside, inside, dc.external(1), 1 << 20).context("from outside")?;
-        traffic::tcp(inside, outside, GATEWAY, 1 << 20).context("to the outside")?;
+        traffic::tcp(inside, outside, UPSTREAM, 1 << 20).context("to the outside")?;
         traffic::tcp(sibling.namespace(), inside, dc.internal(), 1 << 20).context("from the sibling")?;
         ensure!(lab.envnet().changes("attach")? == 0, "another attach changed something");
 

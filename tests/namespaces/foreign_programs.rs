@@ -5,13 +5,15 @@ use std::{net::Ipv4Addr, time::Duration};
 use anyhow::{Context, Result, ensure};
 use aya::programs::{TcAttachType, XdpMode};
 use envnet_lab::{
-    Lab, Options, interrupt,
+    Configuration, Lab,
+    addresses::{REMOTE, ROLES, ROUTER},
+    counting_program::Counter,
+    interrupt,
     namespace::Namespace,
     ping::ping,
-    plan::{REMOTE, ROLES, ROUTER},
 };
 
-use crate::{counting_program::Counter, fixture::detached_with, shortcut};
+use crate::{fixture::detached_with, shortcut};
 
 const HOST: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 7);
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -52,12 +54,7 @@ impl Foreign {
 }
 
 fn with_foreign_programs(hook: &'static str, kinds: &[&str]) -> Result<()> {
-    let options = Options {
-        hook: Some(hook),
-        accelerate: Some("tc"),
-        ..Options::default()
-    };
-    detached_with(options, |lab| {
+    detached_with(Configuration::default().hook(hook).accelerate("tc"), |lab| {
         let [dc, _] = ROLES;
         lab.host().ip(&format!("address add {HOST}/16 dev eth0"))?;
         let reach = |from: &Namespace, target| -> Result<()> {
@@ -103,7 +100,7 @@ fn with_foreign_programs(hook: &'static str, kinds: &[&str]) -> Result<()> {
         drop(uplink);
         lab.host().ip(&format!("address delete {HOST}/16 dev eth0")).map(drop)
     })
-    .with_context(|| format!("{hook}, foreign {kinds:?}"))
+    .with_context(|| format!("foreign {kinds:?}"))
 }
 
 #[test]
@@ -121,11 +118,7 @@ fn programs_of_others_stay_and_work() -> Result<()> {
 
 #[test]
 fn another_program_in_the_driver_is_respected() -> Result<()> {
-    let options = Options {
-        accelerate: Some("xdp"),
-        ..Options::default()
-    };
-    detached_with(options, |lab| {
+    detached_with(Configuration::default().accelerate("xdp"), |lab| {
         let [dc, _] = ROLES;
         lab.host().ip(&format!("address add {HOST}/16 dev eth0"))?;
         let counter = Counter::xdp(lab.host(), "eth0", XdpMode::Driver)?;
@@ -148,9 +141,7 @@ fn another_program_in_the_driver_is_respected() -> Result<()> {
         ensure!(lab.router(1).is_err(), "the failure has left a router");
 
         // Beside one that lets everything pass, TC works.
-        let text = std::fs::read_to_string(lab.configuration())?;
-        lab.write_configuration(&text.replace("\"xdp\"", "\"tc\""))?;
-        lab.attach()?;
+        lab.attach_as(lab.configuration().accelerate("tc"))?;
         let _guest = lab.guest(1, dc)?;
         shortcut::check(lab, 1, lab.outside(), dc.external(1))?;
         works().context("with tc")?;

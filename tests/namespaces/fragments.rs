@@ -2,9 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
+    addresses::{ROLES, UPSTREAM},
     guest::PATIENCE,
     ping::ping,
-    plan::{GATEWAY, ROLES},
     tap::Offload,
 };
 
@@ -22,13 +22,13 @@ fn large_datagrams_pass_both_ways() -> Result<()> {
             ensure!(lab.ping(external)?.is_some(), "the guest is not up");
             for length in LENGTHS {
                 traffic::udp(outside, inside, external, length)?.with_context(|| format!("{length} bytes inwards"))?;
-                traffic::udp(inside, outside, GATEWAY, length)?.with_context(|| format!("{length} bytes outwards"))?;
+                traffic::udp(inside, outside, UPSTREAM, length)?.with_context(|| format!("{length} bytes outwards"))?;
                 ensure!(
                     ping(outside, external, length, PATIENCE)?.is_some(),
                     "ping of {length} bytes inwards"
                 );
                 ensure!(
-                    ping(inside, GATEWAY, length, PATIENCE)?.is_some(),
+                    ping(inside, UPSTREAM, length, PATIENCE)?.is_some(),
                     "ping of {length} bytes outwards"
                 );
             }

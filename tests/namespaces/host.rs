@@ -9,16 +9,16 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use envnet_lab::socket::mac;
 use envnet_lab::{
-    Lab, Options,
+    Configuration, Lab, Mode,
+    addresses::{INTERNAL, REMOTE, ROLES, UPSTREAM},
     capture::Frame,
     guest::Guest,
     namespace::Namespace,
     ping::ping,
-    plan::{GATEWAY, INTERNAL, Mode, REMOTE, ROLES},
 };
 
 use crate::{
-    fixture::{attached_each_way, attached_with},
+    fixture::{attached_each, attached_each_way},
     shortcut, traffic,
 };
 
@@ -34,7 +34,7 @@ const ARP_REPLY: u8 = 2;
 /// Runs a test while the host has an address on that interface, which it gets when everything is attached already.
 fn with_address(lab: &Lab, interface: &str, test: impl FnOnce() -> Result<()>) -> Result<()> {
     lab.host().ip(&format!("address add {HOST}/16 dev {interface}"))?;
-    lab.host().ip(&format!("route add default via {GATEWAY}"))?;
+    lab.host().ip(&format!("route add default via {UPSTREAM}"))?;
     test()?;
     lab.host().ip(&format!("address delete {HOST}/16 dev {interface}"))?;
     Ok(())
@@ -64,7 +64,7 @@ fn guests(lab: &Lab) -> Result<Vec<(u8, Guest)>> {
     let guests: Vec<_> = guests.into_iter().collect::<Result<_>>()?;
     // Up, and known to nobody but their routers.
     for (_, guest) in &guests {
-        ensure!(guest.ping(GATEWAY)?.is_some(), "a guest is not up");
+        ensure!(guest.ping(UPSTREAM)?.is_some(), "a guest is not up");
     }
     Ok(guests)
 }
@@ -88,8 +88,8 @@ fn host_and_guests(lab: &Lab) -> Result<()> {
     // So that it asks anew, and hears answers.
     lab.outside().ip("neighbour flush dev eth0")?;
     first_ping(outside, HOST)?;
-    talk(outside, lab.host(), HOST, GATEWAY).context("from outside to host")?;
-    for target in [GATEWAY, REMOTE] {
+    talk(outside, lab.host(), HOST, UPSTREAM).context("from outside to host")?;
+    for target in [UPSTREAM, REMOTE] {
         first_ping(lab.host(), target)?;
         talk(lab.host(), outside, target, HOST).context("from host to outside")?;
     }
@@ -181,14 +181,6 @@ fn host_and_guests_reach_each_other() -> Result<()> {
 
 #[test]
 fn host_and_guests_reach_each_other_over_a_bridge() -> Result<()> {
-    for accelerate in ["tc", "off"] {
-        let options = Options {
-            mode: Mode::Bridge,
-            accelerate: Some(accelerate),
-            ..Options::default()
-        };
-        attached_with(options, |lab| with_address(lab, "br0", || host_and_guests(lab)))
-            .with_context(|| format!("accelerate = {accelerate}"))?;
-    }
-    Ok(())
+    let each = ["tc", "off"].map(|accelerate| Configuration::default().mode(Mode::Bridge).accelerate(accelerate));
+    attached_each(each, |lab| with_address(lab, "br0", || host_and_guests(lab)))
 }

@@ -9,12 +9,12 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use envnet_lab::socket::mac;
 use envnet_lab::{
-    Lab, Options,
+    Configuration, Lab, Mode,
+    addresses::{REMOTE, UPSTREAM},
     capture::Capture,
+    configuration::Vm,
     guest::{Guest, Settings},
-    interrupt,
-    plan::{GATEWAY, Mode, REMOTE},
-    socket,
+    interrupt, socket,
     tap::Offload,
 };
 
@@ -62,7 +62,7 @@ impl Topology {
     fn random(random: &mut Random) -> Self {
         let prefix = random.pick(&[22, 24, 25, 28]);
         let size = 1 << (32 - u32::from(prefix));
-        // The pool is a /12; subnet 0 has the gateway.
+        // The pool is a /12; subnet 0 has the upstream router.
         let pool = 1 << (prefix - 12);
         let first = 1 + u32::try_from(random.below(u64::from(pool - 1))).unwrap_or(0);
         let second = 1 + first % (pool - 1);
@@ -89,23 +89,18 @@ impl Topology {
         Ipv4Addr::from_bits(base + (environment << (32 - u32::from(self.prefix))) + host)
     }
 
-    fn configuration(&self) -> String {
-        let (interface, mode) = match self.mode {
-            Mode::Macvlan => ("eth0", "macvlan"),
-            Mode::Bridge => ("br0", "bridge"),
-        };
-        let machines = self
-            .hosts
-            .map(|host| format!("[[vm]]\nname = \"m{host}\"\naddress = \"{}\"\n", self.internal(host)));
-        format!(
-            "environments = {:?}\n[uplink]\ninterface = \"{interface}\"\nmode = \"{mode}\"\ngateway = \"{GATEWAY}\"\n\
-             [addresses]\ninternal = \"{}/{}\"\nrouter = \"{}\"\nexternal = \"172.16.0.0/12\"\n{}",
-            self.environments,
-            self.internal,
-            self.prefix,
-            self.internal(1),
-            machines.concat()
-        )
+    fn configuration(&self) -> Configuration {
+        let [first, second] = self.environments;
+        let internal = format!("{}/{}", self.internal, self.prefix);
+        Configuration::default()
+            .environments(format!("{first},{second}"))
+            .mode(self.mode)
+            .addresses(internal, self.internal(1), "172.16.0.0/12")
+            .machines(self.hosts.map(|host| Vm {
+                name: format!("m{host}"),
+                address: self.internal(host),
+                mac: None,
+            }))
     }
 
     fn guest(&self, lab: &Lab, environment: u32, host: u32) -> Result<Guest> {
@@ -126,7 +121,7 @@ impl Topology {
         let mut addresses = vec![
             self.internal,
             self.internal(1),
-            GATEWAY,
+            UPSTREAM,
             REMOTE,
             Ipv4Addr::UNSPECIFIED,
             Ipv4Addr::LOCALHOST,
@@ -237,33 +232,28 @@ fn nothing_internal_gets_out_and_nothing_crosses_untranslated() -> Result<()> {
     ] {
         let mut random = Random(seed);
         let topology = Topology::random(&mut random);
-        let options = Options {
-            mode: topology.mode,
-            ..Options::default()
-        };
-        let text = topology.configuration();
-        detached_with(options, |lab| attack(lab, &topology, &mut random))
-            .with_context(|| format!("seed {seed:#x}, configuration:\n{text}"))?;
+        let configuration = topology.configuration();
+        detached_with(configuration.clone(), |lab| attack(lab, &topology, &mut random))
+            .with_context(|| format!("seed {seed:#x}, configuration:\n{configuration}"))?;
     }
     Ok(())
 }
 
 fn attack(lab: &Lab, topology: &Topology, random: &mut Random) -> Result<()> {
-    lab.write_configuration(&topology.configuration())?;
     lab.outside().ip("address flush dev eth0")?;
-    lab.outside().ip(&format!("address add {GATEWAY}/12 dev eth0"))?;
+    lab.outside().ip(&format!("address add {UPSTREAM}/12 dev eth0"))?;
     lab.attach()?;
     let [quiet, loud] = topology.environments;
     let victim = topology.guest(lab, quiet, topology.hosts[0])?;
     let guests = topology.hosts.map(|host| topology.guest(lab, loud, host));
-    ensure!(victim.ping(GATEWAY)?.is_some(), "the victim is not up");
+    ensure!(victim.ping(UPSTREAM)?.is_some(), "the victim is not up");
     // What the victim receives; its own frames are marked as outgoing.
     let received = Capture::start(victim.namespace(), "eth0")?;
 
     let addresses = topology.addresses();
     for guest in guests {
         let guest = guest?;
-        ensure!(guest.ping(GATEWAY)?.is_some(), "an attacker is not up");
+        ensure!(guest.ping(UPSTREAM)?.is_some(), "an attacker is not up");
         let socket = guest.namespace().run(|| socket::frames("eth0"))?;
         let bridge = mac(&lab.host().mac(&format!("br{loud}"))?)?;
         let own = mac(&guest.namespace().mac("eth0")?)?;
@@ -279,8 +269,8 @@ fn attack(lab: &Lab, topology: &Topology, random: &mut Random) -> Result<()> {
     let own = mac(&lab.outside().mac("eth0")?)?;
     for environment in topology.environments {
         let name = format!("{}-ns{environment}", lab.host().name());
-        let gateway = mac(&envnet_lab::namespace::Namespace::open(&name)?.mac(&format!("gw{environment}"))?)?;
-        send(&socket, random, &addresses, own, &[gateway, gateway, BROADCAST])?;
+        let router_wan = mac(&envnet_lab::namespace::Namespace::open(&name)?.mac(&format!("gw{environment}"))?)?;
+        send(&socket, random, &addresses, own, &[router_wan, router_wan, BROADCAST])?;
     }
     interrupt::sleep(Duration::from_millis(500))?;
 
@@ -305,7 +295,7 @@ fn attack(lab: &Lab, topology: &Topology, random: &mut Random) -> Result<()> {
         }
     }
     // Somebody on the outside's link can claim the next hop's address, as ARP is; the router finds out and asks anew.
-    interrupt::wait_for("the outside again", HEALED, || victim.ping(GATEWAY)).map(drop)
+    interrupt::wait_for("the outside again", HEALED, || victim.ping(UPSTREAM)).map(drop)
 }
 
 fn send(

@@ -8,8 +8,9 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
-    Lab, interrupt,
-    plan::{REMOTE, ROLES},
+    Lab,
+    addresses::{REMOTE, ROLES},
+    interrupt,
 };
 
 use crate::fixture::{attached, attached_each_way};

@@ -4,12 +4,12 @@ use std::{fs, net::Ipv4Addr, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
-    Lab, Options,
-    fixture::detached_with,
+    Configuration, Lab,
+    addresses::{ROLES, UPSTREAM, external},
+    fixture::detached_each,
     guest::Guest,
     namespace::Namespace,
     ping::ping,
-    plan::{GATEWAY, ROLES, external},
 };
 
 use crate::{shortcut::through_router, traffic};
@@ -23,23 +23,16 @@ const LENGTH: usize = 1 << 20;
 
 #[test]
 fn large_frames_pass_in_one_piece_on_every_path() -> Result<()> {
-    for accelerate in ["tc", "xdp", "off"] {
-        let options = Options {
-            accelerate: Some(accelerate),
-            ..Options::default()
-        };
-        detached_with(options, |lab| {
-            for namespace in [lab.host(), lab.outside()] {
-                namespace.ip(&format!("link set eth0 mtu {MTU}"))?;
-            }
-            let result = lab.attach().map(drop).and_then(|()| large_frames_pass(lab));
-            // As it was, for the comparison at the end.
-            lab.host().ip("link set eth0 mtu 1500")?;
-            result
-        })
-        .with_context(|| format!("accelerate = {accelerate}"))?;
-    }
-    Ok(())
+    let each = ["tc", "xdp", "off"].map(|accelerate| Configuration::default().accelerate(accelerate));
+    detached_each(each, |lab| {
+        for namespace in [lab.host(), lab.outside()] {
+            namespace.ip(&format!("link set eth0 mtu {MTU}"))?;
+        }
+        let result = lab.attach().map(drop).and_then(|()| large_frames_pass(lab));
+        // As it was, for the comparison at the end.
+        lab.host().ip("link set eth0 mtu 1500")?;
+        result
+    })
 }
 
 fn large_frames_pass(lab: &Lab) -> Result<()> {
@@ -51,7 +44,7 @@ fn large_frames_pass(lab: &Lab) -> Result<()> {
     let [first, sibling, other] = [&guests[0], &guests[1], &guests[2]].map(Guest::namespace);
     for (way, from, target) in [
         ("in", lab.outside(), dc.external(1)),
-        ("out", first, GATEWAY),
+        ("out", first, UPSTREAM),
         ("across", first, external(2, 2)),
         ("within", sibling, dc.internal()),
     ] {
@@ -59,7 +52,7 @@ fn large_frames_pass(lab: &Lab) -> Result<()> {
     }
     for (client, server, target) in [
         (lab.outside(), first, dc.external(1)),
-        (first, lab.outside(), GATEWAY),
+        (first, lab.outside(), UPSTREAM),
         (first, other, external(2, 2)),
     ] {
         traffic::tcp(client, server, target, LENGTH)?;

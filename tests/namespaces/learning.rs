@@ -1,7 +1,6 @@
 //! What the fast path has learned becomes wrong, and traffic is right again within a second.
 
 use std::{
-    fs,
     net::Ipv4Addr,
     time::{Duration, Instant},
 };
@@ -9,11 +8,11 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use envnet_lab::{
     Lab,
+    addresses::{REMOTE, ROLES, UPSTREAM},
     guest::Guest,
     interrupt,
     namespace::Namespace,
     pings::Pings,
-    plan::{GATEWAY, REMOTE, ROLES},
     stream::Stream,
 };
 
@@ -76,14 +75,6 @@ fn new_mac(attempt: usize) -> String {
     format!("52:54:00:00:aa:{attempt:02x}")
 }
 
-/// Takes the guests' Ethernet addresses out of the configuration, so that they are whatever the guests say.
-fn without_macs(lab: &Lab) -> Result<()> {
-    let text = fs::read_to_string(lab.configuration())?;
-    let lines: Vec<_> = text.lines().filter(|line| !line.starts_with("mac = ")).collect();
-    lab.write_configuration(&lines.join("\n"))?;
-    lab.attach().map(drop)
-}
-
 /// A machine of its own on the uplink's link, with one address.
 struct Station {
     namespace: Namespace,
@@ -107,12 +98,12 @@ impl Station {
     }
 }
 
-/// The uplink's gateway becomes two machines that share its address; the first is up.
-fn gateways(lab: &Lab) -> Result<[Station; 2]> {
-    lab.outside().ip(&format!("address delete {GATEWAY}/16 dev eth0"))?;
-    let gateways = [Station::new(lab, "gwa", GATEWAY)?, Station::new(lab, "gwb", GATEWAY)?];
-    gateways[0].set("up")?;
-    Ok(gateways)
+/// The upstream router becomes two machines that share its address; the first is up.
+fn upstreams(lab: &Lab) -> Result<[Station; 2]> {
+    lab.outside().ip(&format!("address delete {UPSTREAM}/16 dev eth0"))?;
+    let upstreams = [Station::new(lab, "gwa", UPSTREAM)?, Station::new(lab, "gwb", UPSTREAM)?];
+    upstreams[0].set("up")?;
+    Ok(upstreams)
 }
 
 fn reached(guest: &Guest, target: Ipv4Addr) -> Result<()> {
@@ -170,7 +161,7 @@ fn a_tap_that_is_made_again() -> Result<()> {
 #[test]
 fn a_guest_that_changes_its_ethernet_address() -> Result<()> {
     attached_fast(|lab| {
-        without_macs(lab)?;
+        lab.attach_as(lab.configuration().without_macs())?;
         let [dc, member] = ROLES;
         let guest = lab.guest(1, dc)?;
         let sibling = lab.guest(1, member)?;
@@ -189,29 +180,29 @@ fn a_guest_that_changes_its_ethernet_address() -> Result<()> {
 }
 
 #[test]
-fn a_gateway_that_announces_another_ethernet_address() -> Result<()> {
-    a_gateway_fails_over("1", ANNOUNCED)
+fn an_upstream_router_that_announces_another_ethernet_address() -> Result<()> {
+    upstream_fails_over("1", ANNOUNCED)
 }
 
 #[test]
-fn a_gateway_that_has_another_ethernet_address_without_a_word() -> Result<()> {
-    a_gateway_fails_over("0", HEALED)
+fn an_upstream_router_that_has_another_ethernet_address_without_a_word() -> Result<()> {
+    upstream_fails_over("0", HEALED)
 }
 
-fn a_gateway_fails_over(arp_notify: &str, limit: Duration) -> Result<()> {
+fn upstream_fails_over(arp_notify: &str, limit: Duration) -> Result<()> {
     attached_fast(|lab| {
         let [dc, _] = ROLES;
         let guest = lab.guest(1, dc)?;
-        let gateways = gateways(lab)?;
-        for gateway in &gateways {
-            gateway
+        let upstreams = upstreams(lab)?;
+        for upstream in &upstreams {
+            upstream
                 .namespace
                 .set_sysctl("net/ipv4/conf/eth0/arp_notify", arp_notify)?;
         }
         reached(&guest, REMOTE)?;
         shortcut::check(lab, 1, guest.namespace(), REMOTE)?;
         heals_within(limit, &[(guest.namespace(), REMOTE)], |attempt| {
-            let [from, to] = [attempt % 2, (attempt + 1) % 2].map(|index| &gateways[index]);
+            let [from, to] = [attempt % 2, (attempt + 1) % 2].map(|index| &upstreams[index]);
             let now = Instant::now();
             from.set("down")?;
             to.set("up")?;
@@ -250,14 +241,14 @@ fn a_next_hop_that_dies_and_comes_back() -> Result<()> {
     attached_fast(|lab| {
         let [dc, _] = ROLES;
         let guest = lab.guest(1, dc)?;
-        let [gateway, _] = gateways(lab)?;
+        let [upstream, _] = upstreams(lab)?;
         reached(&guest, REMOTE)?;
         for silence in [300, 3000] {
             heals(&[(guest.namespace(), REMOTE)], |_| {
-                gateway.set("down")?;
+                upstream.set("down")?;
                 interrupt::sleep(Duration::from_millis(silence))?;
                 let now = Instant::now();
-                gateway.set("up")?;
+                upstream.set("up")?;
                 Ok(now)
             })
             .with_context(|| format!("after {silence} ms"))?;
@@ -280,7 +271,7 @@ fn streams_that_nobody_answers_lose_nothing() -> Result<()> {
         for (from, to, target) in [
             (outside, guest, dc.external(1)),
             (guest, outside, REMOTE),
-            (guest, outside, GATEWAY),
+            (guest, outside, UPSTREAM),
             (guest, other, member.external(2)),
         ] {
             let what = || format!("from {} to {target}", from.name());

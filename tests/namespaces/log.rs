@@ -3,7 +3,7 @@
 use std::{fs::File, io::Read as _, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use envnet_lab::{Lab, fixture::attached_slowly, interrupt, ping::ping, plan, process::Process};
+use envnet_lab::{Lab, addresses, fixture::attached_slowly, interrupt, ping::ping, process::Process};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -29,11 +29,11 @@ fn reads(lab: &Lab, signal: Signal) -> Result<()> {
     let mut command = lab.envnet().command();
     command.args(["status", "--log"]).stdout(file.try_clone()?).stderr(file);
     let mut process = Process::start(command)?;
-    let target = plan::external(1, UNMAPPED);
+    let target = addresses::external(1, UNMAPPED);
     // Known by hand, so that the packet is sent although nobody answers for the address.
-    let gateway = lab.router(1)?.mac("gw1")?;
+    let router_wan = lab.router(1)?.mac("gw1")?;
     lab.outside().ip(&format!(
-        "neighbour replace {target} lladdr {gateway} dev eth0 nud permanent"
+        "neighbour replace {target} lladdr {router_wan} dev eth0 nud permanent"
     ))?;
     let expected = format!("to {target}");
     interrupt::wait_for("a line about the drop", PATIENCE, || {

@@ -4,8 +4,8 @@
 //! leave the uplink, is the host as it was, is anything left?
 
 mod address_plans;
+mod broadcast;
 mod counters;
-mod counting_program;
 mod damaged_maps;
 mod deaf;
 mod errors;

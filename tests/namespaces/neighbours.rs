@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
-    Lab, interrupt,
-    plan::{ROLES, Role},
+    Lab,
+    addresses::{ROLES, Role},
+    interrupt,
 };
 
 use crate::fixture::detached;

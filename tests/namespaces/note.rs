@@ -1,7 +1,7 @@
 //! The classic setup, rebuilt: a bridge, a namespace as router with DNAT and SNAT by iptables, and a host that proxies ARP.
 //!
 //! It shows the fault that envnet does not have (docs/first-packet.md): a guest that was asked for before it was up stays
-//! unreachable until it speaks to its gateway itself, because the host has answered ARP in its place.
+//! unreachable until it speaks to its default gateway itself, because the host has answered ARP in its place.
 
 use std::{net::Ipv4Addr, process, time::Duration};
 
@@ -148,10 +148,10 @@ fn the_classic_setup_loses_a_guest_that_is_asked_for_too_early() -> Result<()> {
     interrupt::sleep(Duration::from_secs(8))?;
     ensure!(!setup.is_reachable()?, "the wrong entry healed by itself");
 
-    // What its users found: a ping of the gateway from inside, whose ARP request corrects the router.
+    // What its users found: a ping of the default gateway from inside, whose ARP request corrects the router.
     ensure!(
         ping(&setup.guest, ROUTER, 56, Duration::from_secs(2))?.is_some(),
-        "the guest cannot reach its gateway"
+        "the guest cannot reach its default gateway"
     );
     ensure!(
         setup.believed_mac()? == setup.guest.mac("eth0")?,

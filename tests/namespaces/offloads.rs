@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 use anyhow::{Context, Result, bail, ensure};
 use envnet_lab::{
     Lab,
+    addresses::{ROLES, Role, UPSTREAM},
     namespace::Namespace,
-    plan::{GATEWAY, ROLES, Role},
     process::output,
     tap::Offload,
 };
@@ -62,7 +62,7 @@ fn every_combination(role: Role, offload: Offload) -> Result<()> {
     attached_each_way(|lab| {
         let router = lab.router(1)?;
         let guest = lab.guest_with(1, role, offload)?;
-        ensure!(guest.ping(GATEWAY)?.is_some(), "the guest is not up");
+        ensure!(guest.ping(UPSTREAM)?.is_some(), "the guest is not up");
         for (uplink, uplink_settings) in SETTINGS {
             set(lab.host(), "eth0", uplink_settings)?;
             // A real card's packets come with finished checksums, and XDP can do with no others.

@@ -3,7 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context, Result, ensure};
-use envnet_lab::{Lab, guest::Guest, plan, plan::ROLES};
+use envnet_lab::{
+    Lab,
+    addresses::{self, ROLES},
+    guest::Guest,
+};
 
 use crate::{
     fixture::{attached, attached_each_way},
@@ -73,7 +77,7 @@ fn guests_reach_their_own_environment_at_external_addresses() -> Result<()> {
         let [dc_role, member_role] = ROLES;
         talk(&dc, &member, member_role.external(1), dc_role.external(1)).context("to the sibling")?;
         talk(&dc, &dc, dc_role.external(1), dc_role.external(1)).context("to itself")?;
-        let router = plan::external(1, 1);
+        let router = addresses::external(1, 1);
         ensure!(dc.ping(router)?.is_some(), "the router does not answer at {router}");
         Ok(())
     })
@@ -100,7 +104,7 @@ fn an_unmapped_address_is_nobodys_and_provokes_no_loop() -> Result<()> {
         let guest = lab.guest(1, dc)?;
         ensure!(lab.ping(dc.external(1))?.is_some(), "the guest is not up");
         let before = lab.capture().count()?;
-        let unmapped = plan::external(1, 77);
+        let unmapped = addresses::external(1, 77);
         ensure!(lab.ping(unmapped)?.is_none(), "{unmapped} answers the outside");
         ensure!(guest.ping(unmapped)?.is_none(), "{unmapped} answers the guest");
         // ARP requests from both sides, three each, and errors about it.

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
-    Lab, Options,
+    Configuration, Lab, Mode,
+    addresses::{REMOTE, ROLES, ROUTER, UPSTREAM},
     guest::Guest,
-    plan::{GATEWAY, Mode, REMOTE, ROLES, ROUTER},
     tap::Offload,
 };
 
@@ -24,13 +24,7 @@ fn guests_and_outside_reach_each_other() -> Result<()> {
 
 #[test]
 fn an_existing_bridge_serves_as_uplink() -> Result<()> {
-    attached_with(
-        Options {
-            mode: Mode::Bridge,
-            ..Options::default()
-        },
-        both_directions,
-    )
+    attached_with(Configuration::default().mode(Mode::Bridge), both_directions)
 }
 
 #[test]
@@ -58,18 +52,18 @@ fn outside_to_guest(lab: &Lab, guest: &Guest, environment: u8) -> Result<()> {
     ensure!(lab.ping(external)?.is_some(), "no answer from {external}");
     let (outside, inside) = (lab.outside(), guest.namespace());
     let seen = traffic::tcp(outside, inside, external, 4 * MEGABYTES)?;
-    ensure!(seen == IpAddr::from(GATEWAY), "the guest saw {seen}");
+    ensure!(seen == IpAddr::from(UPSTREAM), "the guest saw {seen}");
     let seen = traffic::udp(outside, inside, external, 1000)?.context("no UDP answer")?;
-    ensure!(seen == IpAddr::from(GATEWAY), "the guest saw {seen}");
+    ensure!(seen == IpAddr::from(UPSTREAM), "the guest saw {seen}");
     Ok(())
 }
 
 fn guest_to_outside(lab: &Lab, guest: &Guest, environment: u8) -> Result<()> {
     let external = ROLES[0].external(environment);
-    for target in [ROUTER, GATEWAY, REMOTE] {
+    for target in [ROUTER, UPSTREAM, REMOTE] {
         ensure!(guest.ping(target)?.is_some(), "{target} does not answer the guest");
     }
-    for target in [GATEWAY, REMOTE] {
+    for target in [UPSTREAM, REMOTE] {
         let seen = traffic::tcp(guest.namespace(), lab.outside(), target, 4 * MEGABYTES)?;
         ensure!(seen == IpAddr::from(external), "the outside saw {seen}");
         let seen = traffic::udp(guest.namespace(), lab.outside(), target, 1000)?.context("no UDP answer")?;
@@ -82,7 +76,7 @@ fn guest_to_outside(lab: &Lab, guest: &Guest, environment: u8) -> Result<()> {
 fn the_router_answers_at_its_external_address() -> Result<()> {
     attached(|lab| {
         for environment in [1, 2] {
-            let external = envnet_lab::plan::external(environment, 1);
+            let external = envnet_lab::addresses::external(environment, 1);
             ensure!(lab.ping(external)?.is_some(), "no answer from {external}");
         }
         Ok(())

@@ -4,9 +4,9 @@ use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
+    Mode,
     envnet::{Envnet, Outcome},
-    interrupt, plan,
-    plan::Mode,
+    interrupt,
 };
 
 use crate::fixture::{attached, detached, refused};
@@ -50,7 +50,7 @@ const MISTAKES: [(&str, &str, &str); 16] = [
 #[test]
 fn mistakes_in_the_configuration_are_refused_with_line_and_key() -> Result<()> {
     detached(|lab| {
-        let right = plan::configuration(2, Mode::Macvlan);
+        let right = lab.configuration().to_string();
         for (line, mistake, key) in MISTAKES {
             let number = right
                 .lines()
@@ -68,7 +68,7 @@ fn mistakes_in_the_configuration_are_refused_with_line_and_key() -> Result<()> {
 #[test]
 fn a_missing_configuration_is_refused() -> Result<()> {
     detached(|lab| {
-        fs::remove_file(lab.configuration())?;
+        fs::remove_file(lab.configuration_file())?;
         for command in ["attach", "plan", "status", "check"] {
             refused(lab, 2, &["envnet.toml", "--config"], || lab.envnet().run(command)).context(command)?;
         }
@@ -79,7 +79,7 @@ fn a_missing_configuration_is_refused() -> Result<()> {
 #[test]
 fn status_says_why_it_was_not_compared_with_the_configuration() -> Result<()> {
     attached(|lab| {
-        let right = fs::read_to_string(lab.configuration())?;
+        let right = lab.configuration().to_string();
         for (line, mistake, words) in [
             ("router = ", "rooter = ", ["envnet.toml:10", "rooter"]),
             ("\"eth0\"", "\"eth7\"", ["uplink.interface", "eth7"]),
@@ -122,7 +122,7 @@ fn status_says_why_attach_would_be_refused() -> Result<()> {
 #[test]
 fn hints_are_for_the_host_and_file_at_hand() -> Result<()> {
     detached(|lab| {
-        let (netns, file) = (lab.host().name(), lab.configuration());
+        let (netns, file) = (lab.host().name(), lab.configuration_file());
         let again = format!("`envnet --netns {netns} --config {} attach`", file.display());
         let planned = lab.envnet().succeed("plan")?;
         ensure!(planned.contains(&again), "no {again} in {planned}");
@@ -149,19 +149,19 @@ fn an_address_of_the_host_inside_an_environment_is_refused() -> Result<()> {
 fn an_uplink_that_cannot_be_used_is_refused() -> Result<()> {
     detached(|lab| {
         let attach = || lab.envnet().run("attach");
-        let right = plan::configuration(2, Mode::Macvlan);
-        lab.write_configuration(&right.replace("\"eth0\"", "\"eth7\""))?;
+        let right = lab.configuration();
+        lab.configure(right.clone().uplink("eth7"))?;
         refused(lab, 1, &["uplink.interface", "eth7"], attach).context("missing")?;
-        lab.write_configuration(&right)?;
+        lab.configure(right.clone())?;
         lab.host().ip("link set eth0 down")?;
         refused(lab, 1, &["uplink.interface", "eth0", "down"], attach).context("down")?;
         lab.host().ip("link set eth0 up")?;
         interrupt::wait_for("eth0 up", Duration::from_secs(2), || {
             Ok(lab.host().ip("link show eth0")?.contains("state UP").then_some(()))
         })?;
-        lab.write_configuration(&right.replace("\"macvlan\"", "\"bridge\""))?;
+        lab.configure(right.clone().mode(Mode::Bridge).uplink("eth0"))?;
         refused(lab, 1, &["uplink.interface", "eth0", "not a bridge"], attach).context("not a bridge")?;
-        lab.write_configuration(&right)?;
+        lab.configure(right)?;
         lab.host().ip("link add br0 type bridge")?;
         lab.host().ip("link set eth0 master br0")?;
         refused(lab, 1, &["uplink.interface", "eth0", "br0"], attach).context("port of a bridge")?;
@@ -196,7 +196,7 @@ fn foreign_objects_with_wanted_names_are_left_alone() -> Result<()> {
 #[test]
 fn an_unknown_namespace_is_refused() -> Result<()> {
     detached(|lab| {
-        let envnet = Envnet::find("no-such-namespace", &lab.configuration(), None)?;
+        let envnet = Envnet::find("no-such-namespace", &lab.configuration_file(), None)?;
         refused(lab, 1, &["no-such-namespace"], || envnet.run("attach"))
     })
 }
@@ -210,7 +210,7 @@ fn without_privileges_nothing_is_tried() -> Result<()> {
         fs::copy(lab.envnet().program(), &program)?;
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
         let configuration = lab.directory().path().join("readable.toml");
-        fs::copy(lab.configuration(), &configuration)?;
+        fs::copy(lab.configuration_file(), &configuration)?;
         fs::set_permissions(lab.directory().path(), fs::Permissions::from_mode(0o755))?;
         let run = |verb: &str| {
             let mut command = envnet_lab::process::command(&program);

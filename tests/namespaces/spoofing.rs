@@ -10,11 +10,11 @@ use anyhow::{Context, Result, ensure};
 use envnet_lab::socket::mac;
 use envnet_lab::{
     Lab,
+    addresses::{REMOTE, ROLES, ROUTER, UPSTREAM},
     capture::Capture,
     guest::Guest,
     interrupt,
     pings::Pings,
-    plan::{GATEWAY, REMOTE, ROLES, ROUTER},
     socket,
 };
 use etherparse::PacketBuilder;
@@ -148,7 +148,7 @@ fn spoofs() -> Result<Vec<Spoof>> {
         frame,
     );
     for kind in [1, 2] {
-        for sender in [NOBODY, member.internal(), ROUTER, GATEWAY] {
+        for sender in [NOBODY, member.internal(), ROUTER, UPSTREAM] {
             let frame = arp([own, EVERYBODY], kind, (own, sender), member.internal());
             add(format!("ARP {kind} for {sender}"), "source-spoofed", frame);
         }
@@ -215,10 +215,7 @@ fn what_a_guest_may_not_send_is_dropped_and_counted() -> Result<()> {
 #[test]
 fn a_learned_ethernet_address_is_not_taken_by_a_sibling() -> Result<()> {
     attached_fast(|lab| {
-        let text = std::fs::read_to_string(lab.configuration())?;
-        let lines: Vec<_> = text.lines().filter(|line| !line.starts_with("mac = ")).collect();
-        lab.write_configuration(&lines.join("\n"))?;
-        lab.attach()?;
+        lab.attach_as(lab.configuration().without_macs())?;
         let [dc, member] = ROLES;
         let guest = lab.guest(1, dc)?;
         let sibling = lab.guest(1, member)?;

@@ -5,6 +5,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::OwnedFd,
+    sync::atomic::Ordering,
     thread,
     time::Duration,
 };
@@ -12,11 +13,11 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
     Lab,
+    addresses::{REMOTE, ROLES, ROUTER, UPSTREAM},
     guest::Guest,
     interrupt,
     namespace::Namespace,
     parallel::in_parallel,
-    plan::{GATEWAY, REMOTE, ROLES, ROUTER},
     process, socket,
 };
 
@@ -110,12 +111,12 @@ fn everything_works(lab: &Lab, everybody: &Everybody) -> Result<()> {
     talk(dc, member.namespace(), member.address(), dc.address()).context("from dc to member")?;
     talk(member, dc.namespace(), dc.address(), member.address()).context("from member to dc")?;
     ensure!(dc.ping(ROUTER)?.is_some(), "the router does not answer");
-    talk(dc, lab.outside(), GATEWAY, dc_role.external(1)).context("to the outside")?;
+    talk(dc, lab.outside(), UPSTREAM, dc_role.external(1)).context("to the outside")?;
     talk(dc, lab.outside(), REMOTE, dc_role.external(1)).context("to the far outside")?;
     talk(dc, other_dc.namespace(), dc_role.external(2), dc_role.external(1)).context("to another environment")?;
     ensure!(lab.ping(dc_role.external(1))?.is_some(), "no answer to the outside");
     let peer = traffic::tcp(lab.outside(), dc.namespace(), dc_role.external(1), LENGTH)?;
-    ensure!(peer == IpAddr::from(GATEWAY), "the guest saw {peer}");
+    ensure!(peer == IpAddr::from(UPSTREAM), "the guest saw {peer}");
     Ok(())
 }
 
@@ -225,10 +226,24 @@ fn a_sibling_that_was_silent_is_reached_past_the_firewall() -> Result<()> {
     attached_fast(|lab| {
         with_firewall(lab, |everybody| {
             let [dc, member] = &everybody.first;
-            // With IPv6 it would solicit routers now and then.
+            // Its own IPv6 would say something now and then.
             member.namespace().set_sysctl("net/ipv6/conf/all/disable_ipv6", "1")?;
-            for silence in [2500, 4500] {
+            // A broadcast of a protocol for experiments (IEEE 802, section 9.2.3).
+            let mut broadcast = [0; 60];
+            broadcast[..6].fill(0xff);
+            broadcast[6..12].copy_from_slice(&socket::mac(ROLES[1].mac)?);
+            broadcast[12..14].copy_from_slice(&[0x88, 0xb5]);
+            let sender = member.namespace().run(|| socket::frames("eth0"))?;
+            let traffic = member.cable().context("the sibling is unplugged")?.traffic();
+            for (silence, speaks) in [(2500, false), (4500, false), (500, true)] {
                 interrupt::sleep(Duration::from_millis(silence))?;
+                if speaks {
+                    let before = traffic.from_guest.load(Ordering::Relaxed);
+                    sender.send(&broadcast)?;
+                    interrupt::wait_for("the broadcast", PATIENCE, || {
+                        Ok((traffic.from_guest.load(Ordering::Relaxed) > before).then_some(()))
+                    })?;
+                }
                 ensure!(dc.ping(member.address())?.is_some(), "not reached after {silence} ms");
             }
             let seen = seen_by_firewall(lab)?;

@@ -23,19 +23,19 @@ pub(crate) struct Options {
     verbose: bool,
 }
 
-/// The verb `soak`; returns only when the laboratory cannot be started.
+/// The verb `soak`; returns only when the soak test cannot be started.
 pub(crate) fn soak(options: &Options) -> Result<()> {
     let privilege = Privilege::find("the laboratory (network namespaces and eBPF)")?;
     setup::network_tests()?;
-    let laboratory = build::release(&["envnet", "envnet-lab"])?.join("envnet-lab");
-    let mut command = privilege.command(&laboratory);
-    command.args(["soak", "--minutes", &options.minutes.to_string()]);
+    let soak = build::release(&["envnet", "envnet-soak"])?.join("envnet-soak");
+    let mut command = privilege.command(&soak);
+    command.args(["--minutes", &options.minutes.to_string()]);
     if let Some(seed) = options.seed {
         command.args(["--seed", &seed.to_string()]);
     }
     if options.verbose {
         command.arg("--verbose");
     }
-    // In place of this process: Ctrl-C and the exit status are then the laboratory's own.
-    Err(Error::new(command.exec()).context(format!("{} does not start", laboratory.display())))
+    // In place of this process: Ctrl-C and the exit status are then the soak test's own.
+    Err(Error::new(command.exec()).context(format!("{} does not start", soak.display())))
 }

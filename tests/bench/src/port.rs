@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 
 use anyhow::Result;
 use envnet_lab::{
+    addresses::{self, Role},
     namespace::Namespace,
-    plan::{self, Role},
 };
 
 use crate::site::{batch, coalesce};
@@ -51,7 +51,7 @@ impl Guest {
                 "address add {address}/{} dev {INTERFACE}\n\
                  link set {INTERFACE} up\n\
                  route add default via {router}",
-                plan::INTERNAL_PREFIX
+                addresses::INTERNAL_PREFIX
             ),
         )?;
         Ok(Self { namespace })

@@ -9,8 +9,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
+    addresses::UPSTREAM,
     namespace::Namespace,
-    plan::GATEWAY,
     process::{Process, output},
     remains::PREFIX,
 };
@@ -49,7 +49,7 @@ impl Site {
         coalesce(&outside, UPLINK)?;
         // What comes over a wire is complete, with finished checksums; a veth would leave that to whoever receives it.
         run(&outside, &format!("ethtool --features {UPLINK} tx off"))?;
-        let addresses: Vec<_> = iter::once(GATEWAY)
+        let addresses: Vec<_> = iter::once(UPSTREAM)
             .chain((0..PEERS).map(peer))
             .map(|address| format!("address add {address}/16 dev {UPLINK}\n"))
             .collect();

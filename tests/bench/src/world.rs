@@ -5,10 +5,10 @@ use std::{net::Ipv4Addr, time::Duration};
 use anyhow::{Context, Result, bail, ensure};
 use envnet_lab::socket::mac;
 use envnet_lab::{
+    addresses::{ROLES, Role, UPSTREAM},
     interrupt,
     namespace::Namespace,
     ping::ping,
-    plan::{GATEWAY, ROLES, Role},
     traffic,
 };
 
@@ -95,12 +95,12 @@ impl<'m> World<'m> {
         answers(outside, DC.external(1))?;
         answers(outside, DC.external(2))?;
         answers(outside, MEMBER.external(1))?;
-        answers(first, GATEWAY)?;
+        answers(first, UPSTREAM)?;
         answers(first, peer(0))?;
         answers(first, DC.external(2))?;
         for (client, server, target, seen) in [
-            (outside, first, DC.external(1), GATEWAY),
-            (first, outside, GATEWAY, DC.external(1)),
+            (outside, first, DC.external(1), UPSTREAM),
+            (first, outside, UPSTREAM, DC.external(1)),
             (first, second, DC.external(2), DC.external(1)),
         ] {
             let source = traffic::tcp(client, server, target, TRANSFER)?;

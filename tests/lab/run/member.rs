@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 
-use crate::{Lab, guest::Guest, http, plan::Role, qemu::Machine};
+use crate::{Lab, addresses::Role, guest::Guest, http, qemu::Machine};
 
 /// How long a guest may take to fetch its sibling's page.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -14,8 +14,8 @@ use clap::{Args, ValueEnum};
 
 use self::{check::Answer, progress::Progress};
 use crate::{
-    Lab,
-    plan::{MOST_ENVIRONMENTS, ROLES},
+    Configuration, Lab,
+    addresses::{MOST_ENVIRONMENTS, ROLES},
     qemu::Assets,
 };
 
@@ -58,10 +58,7 @@ pub fn run(options: &Options) -> Result<bool> {
     };
     let progress = Progress::start();
     let environments = options.environments;
-    let lab = Lab::new(crate::Options {
-        environments,
-        ..crate::Options::default()
-    })?;
+    let lab = Lab::new(Configuration::of(environments))?;
     progress.step(format!(
         "host {} with an uplink to {}",
         lab.host().name(),

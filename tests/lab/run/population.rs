@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use super::{member::Member, progress::Progress};
 use crate::{
     Lab,
+    addresses::{ROLES, Role},
     parallel::in_parallel,
-    plan::{ROLES, Role},
     qemu::{Accelerator, Assets, Image, Machine, Snapshot},
 };
 

@@ -63,7 +63,7 @@ fn hints(lab: &Lab, members: &[Member]) -> String {
         members[0].external(),
         lab.envnet().program().display(),
         lab.host().name(),
-        lab.configuration().display()
+        lab.configuration_file().display()
     )
 }
 

@@ -2,13 +2,13 @@
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
+    addresses::ROLES,
     fixture::{attached, detached},
     namespace::{self, Namespace},
-    plan::ROLES,
     snapshot,
 };
 
-use super::{refused, run};
+use super::{foreign::run, refused};
 
 /// What somebody does to a router, what shows it, what it looks like there, and whether attach leaves it.
 const ADDITIONS: [(&str, &str, &str, bool); 7] = [
@@ -72,7 +72,7 @@ fn what_somebody_adds_to_a_router_is_put_in_order_or_left() -> Result<()> {
         }
         ensure!(lab.ping(dc.external(1))?.is_some(), "no answer to the outside");
         ensure!(
-            guest.ping(envnet_lab::plan::GATEWAY)?.is_some(),
+            guest.ping(envnet_lab::addresses::UPSTREAM)?.is_some(),
             "no answer to the guest"
         );
         Ok(())

@@ -13,26 +13,22 @@ use aya::{
 };
 use envnet::{kernel::bpffs, names::Instance};
 use envnet_lab::{
-    Lab, Options,
+    Configuration, Lab,
+    addresses::ROLES,
+    counting_program::Counter,
     fixture::{attached, detached_with},
-    plan::ROLES,
 };
 
-use super::{Foreign, counting_program::Counter, foreign, lived_with, refused, run};
+use super::{
+    foreign::{Foreign, foreign, run},
+    refused, tolerated,
+};
 
 /// Priority of envnet's filters beside others'.
 const PRIORITY: u16 = 25_966;
 
-fn options(hook: &'static str, accelerate: &'static str) -> Options {
-    Options {
-        hook: Some(hook),
-        accelerate: Some(accelerate),
-        ..Options::default()
-    }
-}
-
 /// Queueing disciplines and filters that neither way of attaching programs may touch.
-const LIVED_WITH: [Foreign; 4] = [
+const TOLERATED: [Foreign; 4] = [
     foreign(
         &["tc qdisc add dev eth0 clsact"],
         &["tc qdisc show dev eth0"],
@@ -98,16 +94,16 @@ const IN_THE_WAY_OF_FILTERS: [(Foreign, &[&str]); 3] = [
 #[test]
 fn queueing_disciplines_and_filters_of_others_stay() -> Result<()> {
     for hook in ["tcx", "clsact"] {
-        detached_with(options(hook, "tc"), |lab| {
-            for foreign in &LIVED_WITH {
+        detached_with(Configuration::default().hook(hook).accelerate("tc"), |lab| {
+            for foreign in &TOLERATED {
                 foreign
-                    .check_lived_with(lab)
+                    .check_tolerated(lab)
                     .with_context(|| format!("{hook}: {:?}", foreign.make))?;
             }
             for (foreign, words) in &IN_THE_WAY_OF_FILTERS {
                 let check = || {
                     if hook == "tcx" {
-                        return foreign.check_lived_with(lab);
+                        return foreign.check_tolerated(lab);
                     }
                     foreign.make(lab)?;
                     refused(lab, words)?;
@@ -124,7 +120,7 @@ fn queueing_disciplines_and_filters_of_others_stay() -> Result<()> {
 /// A filter that comes while envnet's are there is not taken along when they go.
 #[test]
 fn a_filter_that_came_later_keeps_the_qdisc() -> Result<()> {
-    detached_with(options("clsact", "tc"), |lab| {
+    detached_with(Configuration::default().hook("clsact").accelerate("tc"), |lab| {
         lab.attach()?;
         run(
             lab.host(),
@@ -179,13 +175,13 @@ fn attached_to(lab: &Lab, link: &str) -> Result<Vec<u32>> {
 #[test]
 fn programs_of_the_same_names_are_not_mistaken_for_envnets() -> Result<()> {
     for hook in ["tcx", "clsact"] {
-        detached_with(options(hook, "tc"), |lab| {
+        detached_with(Configuration::default().hook(hook).accelerate("tc"), |lab| {
             let mut copies = Copies::load()?;
             copies.attach_tcx(lab, "eth0", "uplink_ingress", TcAttachType::Ingress)?;
             copies.attach_tcx(lab, "eth0", "uplink_egress", TcAttachType::Egress)?;
             let foreign = attached_to(lab, "eth0")?;
             ensure!(foreign.len() == 2, "{foreign:?}");
-            lived_with(lab, || {
+            tolerated(lab, || {
                 let mut present = attached_to(lab, "eth0")?;
                 present.retain(|id| foreign.contains(id));
                 Ok(present)
@@ -202,7 +198,7 @@ fn programs_of_the_same_names_are_not_mistaken_for_envnets() -> Result<()> {
 /// With envnet's priority, handle and program name, but without its mark.
 #[test]
 fn a_filter_that_looks_like_envnets_is_refused() -> Result<()> {
-    detached_with(options("clsact", "tc"), |lab| {
+    detached_with(Configuration::default().hook("clsact").accelerate("tc"), |lab| {
         run(lab.host(), "tc qdisc add dev eth0 clsact")?;
         let mut copies = Copies::load()?;
         let info = copies.classifier("uplink_ingress")?.info()?;
@@ -225,7 +221,7 @@ fn a_filter_that_looks_like_envnets_is_refused() -> Result<()> {
 }
 
 #[test]
-fn a_program_in_the_driver_is_lived_with_or_refused() -> Result<()> {
+fn a_program_in_the_driver_is_tolerated_or_refused() -> Result<()> {
     for mode in [XdpMode::Driver, XdpMode::Skb] {
         for accelerate in ["auto", "tc", "off", "xdp"] {
             let check = |lab: &Lab| {
@@ -237,16 +233,13 @@ fn a_program_in_the_driver_is_lived_with_or_refused() -> Result<()> {
                 ensure!(view()?.is_some(), "there is no program");
                 match accelerate {
                     "xdp" => refused(lab, &["eth0", "XDP", "not envnet's", "uplink.accelerate = \"tc\""])?,
-                    _ => lived_with(lab, view)?,
+                    _ => tolerated(lab, view)?,
                 }
                 ensure!(view()?.is_some(), "the program is gone");
                 Ok(())
             };
-            let options = Options {
-                accelerate: Some(accelerate),
-                ..Options::default()
-            };
-            detached_with(options, check).with_context(|| format!("{mode:?}, accelerate = {accelerate}"))?;
+            detached_with(Configuration::default().accelerate(accelerate), check)
+                .with_context(|| format!("{mode:?}"))?;
         }
     }
     Ok(())
@@ -254,7 +247,7 @@ fn a_program_in_the_driver_is_lived_with_or_refused() -> Result<()> {
 
 /// Own links are envnet's, but programs beside its own ones stay there as long as the link does.
 #[test]
-fn programs_of_others_on_own_links_are_lived_with() -> Result<()> {
+fn programs_of_others_on_own_links_are_tolerated() -> Result<()> {
     attached(|lab| {
         let [dc, _] = ROLES;
         let tap = dc.tap(1);
@@ -294,7 +287,7 @@ fn programs_of_others_on_own_links_are_lived_with() -> Result<()> {
 fn nothing_is_kept_of_a_port_that_is_gone() -> Result<()> {
     // The router has a link of the last name, too.
     for (hook, port) in [("tcx", "vnet.7"), ("clsact", "vnet.7"), ("clsact", "gw1")] {
-        detached_with(options(hook, "tc"), |lab| {
+        detached_with(Configuration::default().hook(hook).accelerate("tc"), |lab| {
             lab.attach()?;
             let kept = links(lab)?;
             run(lab.host(), &format!("ip tuntap add {port} mode tap"))?;

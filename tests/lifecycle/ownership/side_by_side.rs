@@ -4,29 +4,28 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
-    Lab, Options,
+    Configuration, Lab,
+    addresses::{ROLES, UPSTREAM},
     envnet::Envnet,
-    fixture::attached_with,
+    fixture::{attached, attached_with},
     namespace::{self, DIRECTORY},
-    plan::{GATEWAY, Mode, ROLES, configuration},
 };
 use nix::mount::{MsFlags, mount};
 
 #[test]
 fn two_instances_with_the_same_environments_do_not_feel_each_other() -> Result<()> {
-    let options = Options::default();
-    let one = Lab::new(options)?;
+    let one = Lab::new(Configuration::default())?;
     one.attach()?;
     let [dc, _] = ROLES;
     let guest = one.guest(1, dc)?;
     ensure!(one.ping(dc.external(1))?.is_some(), "the guest is not up");
     let works = |when: &str| -> Result<()> {
         ensure!(one.ping(dc.external(1))?.is_some(), "no answer to the outside {when}");
-        ensure!(guest.ping(GATEWAY)?.is_some(), "no answer to the guest {when}");
+        ensure!(guest.ping(UPSTREAM)?.is_some(), "no answer to the guest {when}");
         ensure!(one.envnet().changes("attach")? == 0, "something was changed {when}");
         Ok(())
     };
-    attached_with(options, |other| {
+    attached(|other| {
         works("beside the other")?;
         let newcomer = other.guest(1, dc)?;
         ensure!(other.ping(dc.external(1))?.is_some(), "no answer in the other");
@@ -70,29 +69,20 @@ impl Drop for Twin {
 
 /// As when one host is managed once by its name and once without.
 fn one_host_under_two_names(hook: &'static str) -> Result<()> {
-    let options = Options {
-        hook: Some(hook),
-        ..Options::default()
-    };
-    attached_with(options, |lab| {
+    attached_with(Configuration::default().hook(hook), |lab| {
         let [dc, _] = ROLES;
         let twin = Twin::of(lab)?;
         let path = lab.directory().path().join("twin.toml");
         let other = Envnet::find(&twin.0, &path, Some(hook))?;
-        let write = |environments: &str| {
-            fs::write(
-                &path,
-                configuration(1, Mode::Macvlan).replace("\"1-1\"", &format!("\"{environments}\"")),
-            )
-        };
+        let write = |environment: u8| fs::write(&path, lab.configuration().environments(environment).to_string());
         let guest = lab.guest(1, dc)?;
         let works = |when: &str| -> Result<()> {
             ensure!(lab.ping(dc.external(1))?.is_some(), "no answer to the outside {when}");
-            ensure!(guest.ping(GATEWAY)?.is_some(), "no answer to the guest {when}");
+            ensure!(guest.ping(UPSTREAM)?.is_some(), "no answer to the guest {when}");
             ensure!(lab.envnet().changes("attach")? == 0, "something was changed {when}");
             Ok(())
         };
-        write("1")?;
+        write(1)?;
         let outcome = other.run("attach")?;
         let word = if hook == "tcx" { "link br1" } else { "25966" };
         ensure!(
@@ -100,7 +90,7 @@ fn one_host_under_two_names(hook: &'static str) -> Result<()> {
             "the same environment: {outcome:?}"
         );
         works("after the refusal")?;
-        write("5")?;
+        write(5)?;
         let outcome = other.run("attach")?;
         if hook == "clsact" {
             // There is room for one envnet's filters.

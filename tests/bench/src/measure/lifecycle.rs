@@ -11,11 +11,12 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
+    Configuration,
+    addresses::ROUTER,
     directory::Directory,
     envnet::Envnet,
     interrupt,
     namespace::{self, Namespace},
-    plan::GATEWAY,
     process::output,
 };
 
@@ -134,14 +135,11 @@ fn cell(method: &'static str, environments: u16) -> Cell<'static> {
 fn with_envnet(site: &Site, environments: u16) -> Result<Vec<f64>> {
     let directory = Directory::create(site.host.name())?;
     let file = directory.path().join("envnet.toml");
-    let configuration = format!(
-        "environments = \"1-{environments}\"\n\
-         [uplink]\ninterface = \"{UPLINK}\"\nmode = \"macvlan\"\ngateway = \"{GATEWAY}\"\n\
-         [addresses]\ninternal = \"10.0.0.0/24\"\nrouter = \"10.0.0.1\"\nexternal = \"172.16.0.0/12\"\n\
-         [[vm]]\nname = \"dc\"\naddress = \"10.0.0.2\"\n\
-         [[vm]]\nname = \"member\"\naddress = \"10.0.0.3\"\n"
-    );
-    fs::write(&file, configuration)?;
+    let configuration = Configuration::of(environments)
+        .addresses("10.0.0.0/24", ROUTER, "172.16.0.0/12")
+        .uplink(UPLINK)
+        .without_macs();
+    fs::write(&file, configuration.to_string())?;
     let envnet = Guard(Some(Envnet::find(site.host.name(), &file, None)?));
     let run = |verb: &str| {
         let envnet = envnet.0.as_ref().context("it is detached already")?;

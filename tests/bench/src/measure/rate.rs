@@ -6,7 +6,7 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use anyhow::{Result, bail, ensure};
-use envnet_lab::{namespace::Namespace, plan::GATEWAY};
+use envnet_lab::{addresses::UPSTREAM, namespace::Namespace};
 
 use super::Effort;
 use envnet_lab::socket::mac;
@@ -316,7 +316,7 @@ pub(crate) struct Bare {
 impl Bare {
     pub(crate) fn new() -> Result<Self> {
         let site = Site::new("bare")?;
-        let sink = Sink::attach(&site.host, UPLINK, None, Some(GATEWAY))?;
+        let sink = Sink::attach(&site.host, UPLINK, None, Some(UPSTREAM))?;
         Ok(Self { site, sink })
     }
 
@@ -325,7 +325,7 @@ impl Bare {
             source_mac: mac(&self.site.outside.mac(UPLINK)?)?,
             destination_mac: mac(&self.site.host.mac(UPLINK)?)?,
             source: peer(0),
-            destination: GATEWAY,
+            destination: UPSTREAM,
             varied: Varied::Source,
         };
         Ok(Flood {

@@ -1,7 +1,7 @@
 //! The kernel's own stateless translation, a traffic control action, where it was built.
 
 use anyhow::Result;
-use envnet_lab::plan::{INTERNAL, INTERNAL_PREFIX, ROUTER, external};
+use envnet_lab::addresses::{INTERNAL, INTERNAL_PREFIX, ROUTER, external};
 
 use super::{Method, Standing, classic::Classic};
 use crate::site::{Site, run};

@@ -8,8 +8,8 @@ use std::net::Ipv4Addr;
 
 use anyhow::Result;
 use envnet_lab::{
+    addresses::{INTERNAL_PREFIX, ROLES, UPSTREAM, external},
     namespace::Namespace,
-    plan::{GATEWAY, INTERNAL_PREFIX, ROLES, external},
 };
 
 use super::{ENVIRONMENTS, Standing};
@@ -79,7 +79,7 @@ fn router_side(environment: u8, router: &Namespace, inside: Option<Ipv4Addr>) ->
         &format!(
             "address add {}/16 dev gw{environment}\n\
              link set gw{environment} up\n\
-             route add default via {GATEWAY}\n\
+             route add default via {UPSTREAM}\n\
              {inside}\
              link set peer1-gw{environment} up\n\
              route add {}/{INTERNAL_PREFIX} dev peer1-gw{environment}\n",

@@ -8,11 +8,7 @@ use std::{
 use ::envnet::{kernel::tables::Tables, names::Instance};
 use anyhow::{Context, Result, bail};
 use envnet_common::maps::{Mapping, MappingKey};
-use envnet_lab::{
-    directory::Directory,
-    envnet as command, interrupt,
-    plan::{self, Mode, ROLES},
-};
+use envnet_lab::{Configuration, addresses::ROLES, directory::Directory, envnet as command, interrupt};
 
 use super::{ENVIRONMENTS, Method, Standing};
 use crate::{flood::index, site::Site};
@@ -59,15 +55,15 @@ impl Method for Envnet {
     fn set_up(&self, site: &Site) -> Result<Box<dyn Standing>> {
         let directory = Directory::create(site.host.name())?;
         let file = directory.path().join("envnet.toml");
-        let text = plan::configuration(ENVIRONMENTS, Mode::Macvlan);
-        fs::write(&file, accelerated(&text, self.accelerate))?;
+        let configuration = Configuration::of(ENVIRONMENTS);
+        fs::write(&file, configuration.clone().accelerate(self.accelerate).to_string())?;
         let command = command::Envnet::find(site.host.name(), &file, None)?;
         if command.run("check")?.status != Some(0) {
             // A program that knows no other way needs no key for it.
             if self.accelerate != "off" {
                 bail!("this envnet does not know `accelerate = \"{}\"`", self.accelerate);
             }
-            fs::write(&file, &text)?;
+            fs::write(&file, configuration.to_string())?;
         }
         command.succeed("attach")?;
         Ok(Box::new(Attached {
@@ -75,11 +71,6 @@ impl Method for Envnet {
             _directory: directory,
         }))
     }
-}
-
-/// The configuration with a line more in the section of the uplink.
-pub(crate) fn accelerated(configuration: &str, way: &str) -> String {
-    configuration.replacen("[uplink]\n", &format!("[uplink]\naccelerate = \"{way}\"\n"), 1)
 }
 
 struct Attached {

@@ -14,7 +14,7 @@ mod routing;
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
-use envnet_lab::plan::{self, Role};
+use envnet_lab::addresses::{self, Role};
 
 use crate::site::Site;
 
@@ -41,7 +41,7 @@ pub(crate) trait Method: Sync {
     /// The guests' gateway.
     fn router(&self, environment: u8) -> Ipv4Addr {
         let _ = environment;
-        plan::ROUTER
+        addresses::ROUTER
     }
 
     /// Whether it only carries the generator's frames, so that others can be compared with it.

@@ -1,7 +1,7 @@
 //! iptables NETMAP: one rule for a whole prefix, in each direction, with connection tracking.
 
 use anyhow::Result;
-use envnet_lab::plan::{INTERNAL, INTERNAL_PREFIX, ROUTER, external};
+use envnet_lab::addresses::{INTERNAL, INTERNAL_PREFIX, ROUTER, external};
 
 use super::{Method, Standing, classic::Classic};
 use crate::site::{Site, feed};

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use envnet_lab::{
+    addresses::{ROLES, ROUTER},
     namespace::Namespace,
-    plan::{ROLES, ROUTER},
 };
 
 use super::{Method, Standing, classic::Classic};

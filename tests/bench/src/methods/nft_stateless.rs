@@ -1,7 +1,7 @@
 //! nftables without connection tracking: addresses are written into the packet, and nothing is remembered.
 
 use anyhow::Result;
-use envnet_lab::plan::ROUTER;
+use envnet_lab::addresses::ROUTER;
 
 use super::{
     Method, Standing,

@@ -8,7 +8,7 @@ use aya::{
     Ebpf, EbpfLoader,
     programs::{SchedClassifier, TcAttachType, XdpMode},
 };
-use envnet_lab::plan::{ROLES, Role};
+use envnet_lab::addresses::{ROLES, Role};
 
 use super::{Method, Standing, classic::Classic, routing::Routing};
 use crate::{

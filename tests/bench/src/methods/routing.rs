@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
-use envnet_lab::plan::{Role, external};
+use envnet_lab::addresses::{Role, external};
 
 use super::{Method, Standing, classic::Classic};
 use crate::site::Site;

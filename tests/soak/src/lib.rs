@@ -1,4 +1,4 @@
-//! `envnet-lab soak`: a random walk through everything that can happen to environments, for as long as one likes.
+//! A random walk through everything that can happen to environments, for as long as one likes.
 //!
 //! The seed decides on the walk, and nothing else does: what is chosen depends on the model only, never on what has just been
 //! measured. After every step the invariants are checked, and whenever nothing is attached, everything is counted.
@@ -10,8 +10,9 @@ mod guests;
 mod invariants;
 mod leaks;
 mod model;
+mod perform;
+mod reachability;
 mod report;
-mod sweep;
 mod traffic;
 mod world;
 
@@ -21,14 +22,14 @@ use anyhow::{Context, Result};
 use clap::Args;
 use fastrand::Rng;
 
-use self::{
+use crate::{
     actions::{Action, choose},
     invariants::Memory,
     leaks::Leaks,
     report::Tally,
     world::World,
 };
-use crate::{cable::Cable, interrupt};
+use envnet_lab::{cable::Cable, interrupt};
 
 /// How long, and which walk.
 #[derive(Args, Clone, Debug)]
@@ -122,7 +123,7 @@ fn failure(seed: u64, world: &World, tally: &Tally) -> String {
     let mut text = format!(
         "\nseed {seed}, the last steps:\n{}\n\nthe file:\n{}\n{}{}host:\n{links}",
         tally.last(),
-        world.model.file.text(),
+        world.model.file.configuration(),
         said("status"),
         said("plan")
     );

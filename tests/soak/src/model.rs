@@ -3,17 +3,20 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
     net::Ipv4Addr,
 };
 
-use crate::plan::{self, GATEWAY, INTERNAL, INTERNAL_PREFIX, Mode, ROLES, ROUTER, Role};
+use envnet_lab::{
+    Configuration, Mode,
+    addresses::{ROLES, Role},
+    configuration::Vm,
+};
 
 /// Environments come from 1 to this.
-pub(super) const MOST_ENVIRONMENTS: u8 = 4;
+pub(crate) const MOST_ENVIRONMENTS: u8 = 4;
 
 /// The machines that a configuration may have.
-pub(super) const MACHINES: [Role; 3] = [
+pub(crate) const MACHINES: [Role; 3] = [
     ROLES[0],
     ROLES[1],
     Role {
@@ -27,26 +30,26 @@ pub(super) const MACHINES: [Role; 3] = [
 const OTHER_MACS: [&str; 3] = ["52:54:00:00:01:02", "52:54:00:00:01:03", "52:54:00:00:01:04"];
 
 /// What the names of taps begin with that are not envnet's.
-pub(super) const FOREIGN: &str = "vnet";
+pub(crate) const FOREIGN: &str = "vnet";
 
 /// The ways past the routers that the walk chooses from.
-pub(super) const ACCELERATIONS: [&str; 4] = ["off", "tc", "xdp", "auto"];
+pub(crate) const ACCELERATIONS: [&str; 4] = ["off", "tc", "xdp", "auto"];
 
 /// A place for a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Seat {
-    pub(super) environment: u8,
+pub(crate) struct Seat {
+    pub(crate) environment: u8,
     /// Which of [`MACHINES`].
-    pub(super) machine: usize,
+    pub(crate) machine: usize,
 }
 
 impl Seat {
-    pub(super) fn role(self) -> Role {
+    pub(crate) fn role(self) -> Role {
         MACHINES[self.machine]
     }
 
     /// The role with the Ethernet address that the guest has.
-    pub(super) fn role_as(self, card: Card) -> Role {
+    pub(crate) fn role_as(self, card: Card) -> Role {
         let role = self.role();
         match card {
             Card::Own => role,
@@ -57,27 +60,27 @@ impl Seat {
         }
     }
 
-    pub(super) fn internal(self) -> Ipv4Addr {
+    pub(crate) fn internal(self) -> Ipv4Addr {
         self.role().internal()
     }
 
-    pub(super) fn external(self) -> Ipv4Addr {
+    pub(crate) fn external(self) -> Ipv4Addr {
         self.role().external(self.environment)
     }
 
-    pub(super) fn tap(self) -> String {
+    pub(crate) fn tap(self) -> String {
         self.role().tap(self.environment)
     }
 
     /// The tap that a hypervisor makes itself for a guest in this place.
-    pub(super) fn foreign_tap(self) -> String {
+    pub(crate) fn foreign_tap(self) -> String {
         format!("{FOREIGN}{}.{}", self.environment, self.role().number)
     }
 }
 
 /// The Ethernet address a guest has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Card {
+pub(crate) enum Card {
     /// The one that a configuration with `mac` says.
     Own,
     Other,
@@ -85,39 +88,39 @@ pub(super) enum Card {
 
 /// The contents of the configuration file, and who reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Wanted {
-    pub(super) environments: BTreeSet<u8>,
+pub(crate) struct Desired {
+    pub(crate) environments: BTreeSet<u8>,
     /// Which of [`MACHINES`], and whether their Ethernet address is given.
-    pub(super) machines: BTreeMap<usize, bool>,
-    pub(super) accelerate: &'static str,
-    pub(super) mode: Mode,
+    pub(crate) machines: BTreeMap<usize, bool>,
+    pub(crate) accelerate: &'static str,
+    pub(crate) mode: Mode,
     /// Which of the two builds of envnet the commands are.
-    pub(super) build: usize,
+    pub(crate) build: usize,
 }
 
-impl Wanted {
-    pub(super) fn seats(&self) -> impl Iterator<Item = Seat> {
+impl Desired {
+    pub(crate) fn seats(&self) -> impl Iterator<Item = Seat> {
         self.environments
             .iter()
             .flat_map(|&environment| self.machines.keys().map(move |&machine| Seat { environment, machine }))
     }
 
-    pub(super) fn has(&self, seat: Seat) -> bool {
+    pub(crate) fn has(&self, seat: Seat) -> bool {
         self.environments.contains(&seat.environment) && self.machines.contains_key(&seat.machine)
     }
 
     /// Whether that guest is as this configuration says.
-    pub(super) fn takes(&self, seat: Seat, card: Card) -> bool {
+    pub(crate) fn takes(&self, seat: Seat, card: Card) -> bool {
         self.has(seat) && (card == Card::Own || self.machines.get(&seat.machine) == Some(&false))
     }
 
     /// Whether nothing changes for that guest from one configuration to the other.
-    pub(super) fn is_same_for(&self, other: &Self, seat: Seat) -> bool {
+    pub(crate) fn is_same_for(&self, other: &Self, seat: Seat) -> bool {
         self.has(seat) && other.has(seat) && self.machines.get(&seat.machine) == other.machines.get(&seat.machine)
     }
 
     /// The same for an uplink of that mode.
-    pub(super) fn in_mode(mut self, mode: Mode) -> Self {
+    pub(crate) fn in_mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
         if mode == Mode::Bridge && self.accelerate == "xdp" {
             // A bridge has no driver.
@@ -127,74 +130,52 @@ impl Wanted {
     }
 
     /// What the status calls the fast path.
-    pub(super) fn fast_path(&self) -> &'static str {
+    pub(crate) fn fast_path(&self) -> &'static str {
         match self.accelerate {
             "auto" => "tc",
             other => other,
         }
     }
 
-    /// The text of the file.
-    pub(super) fn text(&self) -> String {
+    /// The file.
+    pub(crate) fn configuration(&self) -> Configuration {
         let list: Vec<_> = self.environments.iter().map(u8::to_string).collect();
-        let (interface, mode) = match self.mode {
-            Mode::Macvlan => ("eth0", "macvlan"),
-            Mode::Bridge => ("br0", "bridge"),
-        };
-        let mut text = format!(
-            r#"environments = [{}]
-
-[uplink]
-interface = "{interface}"
-mode = "{mode}"
-gateway = "{GATEWAY}"
-accelerate = "{}"
-
-[addresses]
-internal = "{INTERNAL}/{INTERNAL_PREFIX}"
-router = "{ROUTER}"
-external = "172.16.0.0/16"
-"#,
-            list.join(", "),
-            self.accelerate
-        );
-        for (&machine, with_mac) in &self.machines {
-            let Role { name, mac, .. } = MACHINES[machine];
-            let address = plan::internal(MACHINES[machine].number);
-            // Writing to a string does not fail.
-            let _ = write!(text, "\n[[vm]]\nname = \"{name}\"\naddress = \"{address}\"\n");
-            if *with_mac {
-                let _ = writeln!(text, "mac = \"{mac}\"");
-            }
-        }
-        text
+        let machines = self.machines.iter().map(|(&machine, &with_mac)| Vm {
+            mac: with_mac.then(|| MACHINES[machine].mac.to_owned()),
+            ..MACHINES[machine].into()
+        });
+        Configuration::default()
+            .environments(list.join(","))
+            .mode(self.mode)
+            .accelerate(self.accelerate)
+            .machines(machines)
     }
 }
 
 /// What is attached, as far as it can be known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(crate) enum State {
     Detached,
-    Attached(Wanted),
+    Attached(Desired),
     /// Something was killed or damaged, or two commands have raced.
     Unsettled,
 }
 
 /// Everything that the next step is chosen from.
 #[derive(Clone, Debug)]
-pub(super) struct Model {
-    pub(super) file: Wanted,
-    pub(super) state: State,
+pub(crate) struct Model {
+    pub(crate) file: Desired,
+    pub(crate) state: State,
     /// The guests that are switched on, also those whose tap is gone.
-    pub(super) guests: BTreeMap<Seat, Card>,
+    pub(crate) guests: BTreeMap<Seat, Card>,
     /// Those of them that are on a port of somebody else's.
-    pub(super) foreign: BTreeSet<Seat>,
+    pub(crate) foreign: BTreeSet<Seat>,
 }
 
 impl Model {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            file: Wanted {
+            file: Desired {
                 environments: [1, 2].into(),
                 machines: [(0, true), (1, false)].into(),
                 accelerate: "auto",
@@ -208,21 +189,21 @@ impl Model {
     }
 
     /// The configuration that is attached, when that is certain.
-    pub(super) fn attached(&self) -> Option<&Wanted> {
+    pub(crate) fn attached(&self) -> Option<&Desired> {
         match &self.state {
-            State::Attached(wanted) => Some(wanted),
+            State::Attached(desired) => Some(desired),
             State::Detached | State::Unsettled => None,
         }
     }
 
     /// The guests that must be reachable now.
-    pub(super) fn reachable(&self) -> Vec<Seat> {
-        let Some(wanted) = self.attached() else {
+    pub(crate) fn reachable(&self) -> Vec<Seat> {
+        let Some(desired) = self.attached() else {
             return Vec::new();
         };
         let guests = self.guests.iter();
         guests
-            .filter(|&(&seat, &card)| wanted.takes(seat, card))
+            .filter(|&(&seat, &card)| desired.takes(seat, card))
             .map(|(&seat, _)| seat)
             .collect()
     }

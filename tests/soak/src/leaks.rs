@@ -13,10 +13,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use aya::programs::loaded_links;
 
-use super::world::World;
-use crate::{
+use crate::world::World;
+use envnet_lab::{
+    Mode,
     namespace::{self, Namespace},
-    plan::Mode,
 };
 
 /// Fewer samples say nothing about a trend.
@@ -37,7 +37,7 @@ const ALARMS: [&str; 5] = ["unregister_netdevice: waiting", "WARNING:", "BUG:", 
 type Sample = BTreeMap<&'static str, u64>;
 
 #[derive(Debug)]
-pub(super) struct Leaks {
+pub(crate) struct Leaks {
     exact: Sample,
     samples: Vec<Sample>,
     /// Objects in every slab cache.
@@ -49,7 +49,7 @@ pub(super) struct Leaks {
 
 impl Leaks {
     /// Counts what is there at the start.
-    pub(super) fn start(world: &World, alone: bool) -> Result<Self> {
+    pub(crate) fn start(world: &World, alone: bool) -> Result<Self> {
         let messages = fs::OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NONBLOCK)
@@ -69,7 +69,7 @@ impl Leaks {
     }
 
     /// Counts again; fails when something is left.
-    pub(super) fn look(&mut self, world: &World) -> Result<()> {
+    pub(crate) fn look(&mut self, world: &World) -> Result<()> {
         let now = self.exact(world)?;
         for (what, &count) in &now {
             let before = self.exact.get(what).copied().unwrap_or(0);
@@ -88,7 +88,7 @@ impl Leaks {
     }
 
     /// Fails when the machine keeps more and more of something.
-    pub(super) fn judge(&self) -> Result<()> {
+    pub(crate) fn judge(&self) -> Result<()> {
         if self.samples.len() < FEWEST_SAMPLES {
             return Ok(());
         }
@@ -102,7 +102,7 @@ impl Leaks {
     }
 
     /// The table of the report.
-    pub(super) fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         let mut lines: Vec<_> = self
             .exact
             .iter()

@@ -10,18 +10,19 @@ use anyhow::{Context, Result, ensure};
 use aya::programs::{SchedClassifier, TcAttachType};
 use serde_json::Value;
 
-use super::{
+use crate::{
     actions::Action,
     bpf,
-    model::{MOST_ENVIRONMENTS, Seat, State, Wanted},
-    sweep::sweep,
+    model::{Desired, MOST_ENVIRONMENTS, Seat, State},
+    perform::Effect,
+    reachability::check_reachability,
     traffic::Way,
-    world::{Effect, World, host},
+    world::{World, host},
 };
-use crate::{
+use envnet_lab::{
+    addresses,
     counters::{Counters, counters},
     interrupt::wait_for,
-    plan,
     process::output,
     snapshot,
 };
@@ -46,23 +47,23 @@ const NEVER: [&str; 9] = [
 
 /// What is remembered from step to step, and what the report says about it.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     counters: Counters,
-    pub(super) drops: BTreeMap<String, u64>,
+    pub(crate) drops: BTreeMap<String, u64>,
     /// Frames that have left the uplink.
-    pub(super) frames: usize,
+    pub(crate) frames: usize,
     /// The longest time until all have answered, after everything but a guest's start.
-    pub(super) slowest_answer: Duration,
+    pub(crate) slowest_answer: Duration,
     /// The longest time until there was an answer on every way, after all guests had answered.
-    pub(super) slowest_way: Duration,
+    pub(crate) slowest_way: Duration,
 }
 
 impl Memory {
     /// Fails with the first that is not true.
-    pub(super) fn check(&mut self, world: &mut World, action: &Action, effect: &Effect) -> Result<()> {
+    pub(crate) fn check(&mut self, world: &mut World, action: &Action, effect: &Effect) -> Result<()> {
         self.frames += world.lab.check_no_leak_so_far()?;
         match world.model.state.clone() {
-            State::Attached(wanted) => self.when_attached(world, &wanted, effect)?,
+            State::Attached(desired) => self.when_attached(world, &desired, effect)?,
             State::Detached => {
                 self.counters.clear();
                 world.other_ports = false;
@@ -85,21 +86,21 @@ impl Memory {
         Ok(())
     }
 
-    fn when_attached(&mut self, world: &mut World, wanted: &Wanted, effect: &Effect) -> Result<()> {
-        let mended = world.mend_guests(wanted)?;
-        let took = sweep(world.lab.outside(), &addresses(world))?;
+    fn when_attached(&mut self, world: &mut World, desired: &Desired, effect: &Effect) -> Result<()> {
+        let mended = world.mend_guests(desired)?;
+        let took = check_reachability(world.lab.outside(), &addresses(world))?;
         if mended.is_empty() && effect.touched.is_empty() {
             self.slowest_answer = self.slowest_answer.max(took);
         }
         check_losses(world, effect, &mended)?;
         self.slowest_way = self.slowest_way.max(world.keep_traffic()?);
-        if world.model.file == *wanted {
+        if world.model.file == *desired {
             Self::check_plan(world)?;
         }
-        let status = world.status_of(wanted)?;
+        let status = world.status_of(desired)?;
         // `intact` is about the file.
-        check_status(&status, wanted, world.model.file == *wanted, world.other_ports)?;
-        self.check_counters(&status, wanted)?;
+        check_status(&status, desired, world.model.file == *desired, world.other_ports)?;
+        self.check_counters(&status, desired)?;
         self.check_drops(&status)?;
         world.loaded.look(true)
     }
@@ -125,9 +126,9 @@ impl Memory {
         Ok(())
     }
 
-    fn check_counters(&mut self, status: &Value, wanted: &Wanted) -> Result<()> {
+    fn check_counters(&mut self, status: &Value, desired: &Desired) -> Result<()> {
         let new = counters(status)?;
-        self.counters.retain(|key, _| is_counted(wanted, *key));
+        self.counters.retain(|key, _| is_counted(desired, *key));
         for (key, old) in &self.counters {
             let new = new.get(key).with_context(|| format!("no counters of {key:?}"))?;
             ensure!(
@@ -170,9 +171,9 @@ fn check_losses(world: &World, effect: &Effect, mended: &BTreeSet<Seat>) -> Resu
     Ok(())
 }
 
-fn is_counted(wanted: &Wanted, (environment, internal): (u8, Ipv4Addr)) -> bool {
-    let known = internal == plan::ROUTER || wanted.seats().any(|seat| seat.internal() == internal);
-    known && wanted.environments.contains(&environment)
+fn is_counted(desired: &Desired, (environment, internal): (u8, Ipv4Addr)) -> bool {
+    let known = internal == addresses::ROUTER || desired.seats().any(|seat| seat.internal() == internal);
+    known && desired.environments.contains(&environment)
 }
 
 /// Every address that might answer, and whether it must.
@@ -182,8 +183,8 @@ fn addresses(world: &World) -> BTreeMap<Ipv4Addr, bool> {
     let mut addresses = BTreeMap::new();
     for environment in 1..=MOST_ENVIRONMENTS {
         for number in 1..=HIGHEST {
-            let address = plan::external(environment, number);
-            let router = number == 1 && attached.is_some_and(|wanted| wanted.environments.contains(&environment));
+            let address = addresses::external(environment, number);
+            let router = number == 1 && attached.is_some_and(|desired| desired.environments.contains(&environment));
             let guest = guests.iter().any(|seat| seat.external() == address);
             addresses.insert(address, router || guest);
         }
@@ -192,12 +193,12 @@ fn addresses(world: &World) -> BTreeMap<Ipv4Addr, bool> {
 }
 
 /// `intact` says whether all must be there, and `other_ports` whether somebody else's ports have changed since the last attach.
-fn check_status(status: &Value, wanted: &Wanted, intact: bool, other_ports: bool) -> Result<()> {
+fn check_status(status: &Value, desired: &Desired, intact: bool, other_ports: bool) -> Result<()> {
     let environments = status["environments"]
         .as_array()
         .context("no environments in the status")?;
     let numbers: Vec<_> = environments.iter().map(|entry| entry["environment"].as_u64()).collect();
-    let expected: Vec<_> = wanted
+    let expected: Vec<_> = desired
         .environments
         .iter()
         .map(|&number| Some(u64::from(number)))
@@ -206,8 +207,8 @@ fn check_status(status: &Value, wanted: &Wanted, intact: bool, other_ports: bool
         numbers == expected,
         "status shows the environments {numbers:?}, not {expected:?}"
     );
-    let mut expected: Vec<_> = wanted.seats().map(|seat| seat.internal().to_string()).collect();
-    expected.push(plan::ROUTER.to_string());
+    let mut expected: Vec<_> = desired.seats().map(|seat| seat.internal().to_string()).collect();
+    expected.push(addresses::ROUTER.to_string());
     let expected: BTreeSet<_> = expected.iter().map(String::as_str).collect();
     for entry in environments {
         ensure!(
@@ -219,20 +220,20 @@ fn check_status(status: &Value, wanted: &Wanted, intact: bool, other_ports: bool
         let shown: BTreeSet<_> = guests.iter().filter_map(|guest| guest["internal"].as_str()).collect();
         ensure!(shown == expected, "status shows the guests {shown:?}, not {expected:?}");
     }
-    let expected = wanted.fast_path();
+    let expected = desired.fast_path();
     let fast_path = &status["uplink"]["fast_path"];
     ensure!(fast_path == expected, "the fast path is {fast_path}, not {expected}");
     Ok(())
 }
 
 fn when_detached(world: &World) -> Result<()> {
-    let (lab, before) = (&world.lab, &world.before);
+    let (lab, baseline) = (&world.lab, &world.baseline);
     let gone = wait_for("the host as it was", PATIENCE, || {
-        Ok((host(lab)? == before.host).then_some(()))
+        Ok((host(lab)? == baseline.host).then_some(()))
     });
-    gone.with_context(|| snapshot::difference(&before.host, &host(lab).unwrap_or_default()))?;
+    gone.with_context(|| snapshot::difference(&baseline.host, &host(lab).unwrap_or_default()))?;
     let sysctls = snapshot::sysctls(lab.host())?;
-    let changed = snapshot::changed(&before.sysctls, &sysctls);
+    let changed = snapshot::changed(&baseline.sysctls, &sysctls);
     ensure!(changed.is_empty(), "envnet changed the host's {changed:?}");
     let left = || {
         wait_for("BPF programs and maps to go", bpf::PATIENCE, || {
@@ -264,5 +265,5 @@ fn when_detached(world: &World) -> Result<()> {
         ensure!(!qdiscs.contains("clsact"), "detach has left on {tap}: {qdiscs}");
     }
     // Nobody may answer any more.
-    sweep(lab.outside(), &addresses(world)).map(drop)
+    check_reachability(lab.outside(), &addresses(world)).map(drop)
 }

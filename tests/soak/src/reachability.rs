@@ -9,18 +9,18 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-use crate::{interrupt, namespace::Namespace, ping, socket};
+use envnet_lab::{interrupt, namespace::Namespace, ping, socket};
 
 /// How long the last of them may take. A tap's bridge port forwards only after the kernel's link watch, up to a second
 /// after the cable was plugged in.
-pub(super) const PATIENCE: Duration = Duration::from_secs(8);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
 /// How long those that must not answer are listened to.
 const SILENCE: Duration = Duration::from_millis(60);
 const AGAIN: Duration = Duration::from_millis(250);
 const DATA: usize = 40;
 
 /// Asks every address, again and again until all have answered that must; says how long that took.
-pub(super) fn sweep(outside: &Namespace, addresses: &BTreeMap<Ipv4Addr, bool>) -> Result<Duration> {
+pub(crate) fn check_reachability(outside: &Namespace, addresses: &BTreeMap<Ipv4Addr, bool>) -> Result<Duration> {
     let socket = outside.run(|| socket::open(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP))?;
     socket.set_nonblocking(true)?;
     let mut missing: Vec<_> = addresses

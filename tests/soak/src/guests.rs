@@ -4,19 +4,19 @@ use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, Result};
 
-use super::{
-    model::{Card, Seat, Wanted},
+use crate::{
+    model::{Card, Desired, Seat},
     traffic::Way,
     world::World,
 };
-use crate::{
+use envnet_lab::{
+    addresses::{ROUTER, UPSTREAM},
     guest::Guest,
-    plan::{GATEWAY, ROUTER},
     tap::Offload,
 };
 
 impl World {
-    pub(super) fn switch_on(&mut self, seat: Seat, card: Card, tap: String) -> Result<()> {
+    pub(crate) fn switch_on(&mut self, seat: Seat, card: Card, tap: String) -> Result<()> {
         self.switch_off(seat);
         let role = seat.role_as(card);
         let guest = self.lab.guest_on(tap, seat.environment, role, Offload::Full)?;
@@ -25,7 +25,7 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn switch_off(&mut self, seat: Seat) {
+    pub(crate) fn switch_off(&mut self, seat: Seat) {
         self.traffic.forget(seat);
         self.guests.remove(&seat);
         self.model.guests.remove(&seat);
@@ -33,7 +33,7 @@ impl World {
     }
 
     /// Plugs the tap that somebody else has made into its environment's bridge.
-    pub(super) fn plug_in(&mut self, seat: Seat) -> Result<()> {
+    pub(crate) fn plug_in(&mut self, seat: Seat) -> Result<()> {
         self.other_ports = true;
         let (tap, environment) = (seat.foreign_tap(), seat.environment);
         self.lab
@@ -51,7 +51,7 @@ impl World {
     }
 
     /// Lets the guest and its siblings know each other.
-    pub(super) fn introduce(&self, seat: Seat) -> Result<()> {
+    pub(crate) fn introduce(&self, seat: Seat) -> Result<()> {
         announce(self.guests.get(&seat).context("a guest that is not there")?)?;
         self.tell_siblings(seat);
         Ok(())
@@ -69,17 +69,17 @@ impl World {
 
     /// Plugs guests in again whose tap was gone or that somebody has taken out, and replaces those whose Ethernet address the
     /// configuration does not want any more. Says which.
-    pub(super) fn mend_guests(&mut self, wanted: &Wanted) -> Result<BTreeSet<Seat>> {
+    pub(crate) fn mend_guests(&mut self, desired: &Desired) -> Result<BTreeSet<Seat>> {
         let mut mended = BTreeSet::new();
         for (&seat, guest) in &mut self.guests {
-            if !wanted.has(seat) {
+            if !desired.has(seat) {
                 continue;
             }
             let fits = self
                 .model
                 .guests
                 .get(&seat)
-                .is_some_and(|&card| wanted.takes(seat, card));
+                .is_some_and(|&card| desired.takes(seat, card));
             if !fits {
                 guest.set_mac(seat.role().mac);
                 self.model.guests.insert(seat, Card::Own);
@@ -90,7 +90,7 @@ impl World {
             mended.insert(seat);
         }
         for seat in self.model.foreign.clone() {
-            if wanted.has(seat) && !self.is_plugged_in(seat)? {
+            if desired.has(seat) && !self.is_plugged_in(seat)? {
                 self.plug_in(seat)?;
                 mended.insert(seat);
             }
@@ -102,7 +102,7 @@ impl World {
     }
 
     /// Lets traffic flow on every way between the guests that are reachable, and says how long it took to begin.
-    pub(super) fn keep_traffic(&self) -> Result<Duration> {
+    pub(crate) fn keep_traffic(&self) -> Result<Duration> {
         self.traffic.keep(self.ways(), |seat| {
             Ok(match seat {
                 None => self.lab.outside(),
@@ -117,7 +117,7 @@ impl World {
         let mut add = |from, target, to, busy| ways.push(Way { from, target, to, busy });
         for (index, &seat) in seats.iter().enumerate() {
             add(None, seat.external(), Some(seat), index == 0);
-            add(Some(seat), GATEWAY, None, index == 1);
+            add(Some(seat), UPSTREAM, None, index == 1);
         }
         for pair in seats.windows(2) {
             let [first, second] = [pair[0], pair[1]];

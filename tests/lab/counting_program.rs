@@ -7,12 +7,12 @@ use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
 
+use crate::{namespace::Namespace, process::output};
 use anyhow::{Context, Result};
 use aya::programs::{
     ProgramInfo, SchedClassifier, TcAttachType, XdpMode, loaded_programs,
     tc::{NlOptions, TcAttachOptions},
 };
-use envnet_lab::{namespace::Namespace, process::output};
 use nix::net::if_::if_nametoindex;
 
 // Commands of bpf(2), from linux/bpf.h.
@@ -95,13 +95,15 @@ fn instruction(code: u8, registers: u8, constant: i32) -> u64 {
 }
 
 /// An attached program; it goes when this is dropped.
-pub(crate) struct Counter {
+#[derive(Debug)]
+pub struct Counter {
     map: OwnedFd,
     /// Holds the program where it is.
     _link: Option<OwnedFd>,
     _filter: Option<Filter>,
 }
 
+#[derive(Debug)]
 struct Filter {
     program: SchedClassifier,
     namespace: Namespace,
@@ -110,7 +112,7 @@ struct Filter {
 
 impl Counter {
     /// On an interface's tcx hook, before all others there are.
-    pub(crate) fn tcx(namespace: &Namespace, interface: &str, direction: TcAttachType) -> Result<Self> {
+    pub fn tcx(namespace: &Namespace, interface: &str, direction: TcAttachType) -> Result<Self> {
         let hook = match direction {
             TcAttachType::Ingress => TCX_INGRESS,
             _ => TCX_EGRESS,
@@ -119,7 +121,7 @@ impl Counter {
     }
 
     /// Before the kernel's own stack: in an interface's driver, or where a driver cannot.
-    pub(crate) fn xdp(namespace: &Namespace, interface: &str, mode: XdpMode) -> Result<Self> {
+    pub fn xdp(namespace: &Namespace, interface: &str, mode: XdpMode) -> Result<Self> {
         let flags = match mode {
             XdpMode::Skb => IN_STACK,
             _ => IN_DRIVER,
@@ -149,7 +151,7 @@ impl Counter {
     }
 
     /// As a filter of an interface's clsact queueing discipline, which is made, too.
-    pub(crate) fn filter(namespace: &Namespace, interface: &str, direction: TcAttachType) -> Result<Self> {
+    pub fn filter(namespace: &Namespace, interface: &str, direction: TcAttachType) -> Result<Self> {
         tc(namespace, &format!("qdisc replace dev {interface} clsact"))?;
         let options = TcAttachOptions::Netlink(NlOptions {
             priority: 1,
@@ -171,7 +173,7 @@ impl Counter {
     }
 
     /// How many packets it has seen.
-    pub(crate) fn count(&self) -> Result<u64> {
+    pub fn count(&self) -> Result<u64> {
         let (key, mut count) = (0_u32, 0_u64);
         let mut attributes = ElementAttributes {
             map: u32::try_from(self.map.as_raw_fd())?,

@@ -14,23 +14,23 @@ use aya::{
     programs::loaded_programs,
 };
 
-use super::world::files;
-use crate::interrupt::wait_for;
+use crate::world::files;
+use envnet_lab::interrupt::wait_for;
 
 /// How long the kernel may take to let go of programs. Those of filters wait in one queue for the whole machine, and each for
 /// the lock that every change of a link takes.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What was ever seen.
 #[derive(Debug)]
-pub(super) struct Loaded {
+pub(crate) struct Loaded {
     pins: PathBuf,
     programs: BTreeSet<u32>,
     maps: BTreeSet<u32>,
 }
 
 impl Loaded {
-    pub(super) fn of(pins: &Path) -> Self {
+    pub(crate) fn of(pins: &Path) -> Self {
         Self {
             pins: pins.to_owned(),
             programs: BTreeSet::new(),
@@ -39,7 +39,7 @@ impl Loaded {
     }
 
     /// Looks at what is there. In a settled state everything is there once only, when the kernel has let go of the rest.
-    pub(super) fn look(&mut self, settled: bool) -> Result<()> {
+    pub(crate) fn look(&mut self, settled: bool) -> Result<()> {
         if self.pins.exists() {
             // A pin of something else is no map.
             let maps = files(&self.pins)?
@@ -76,7 +76,7 @@ impl Loaded {
     }
 
     /// How many of the programs and maps that were ever seen are there now.
-    pub(super) fn left(&self) -> (usize, usize) {
+    pub(crate) fn left(&self) -> (usize, usize) {
         let programs = loaded_programs()
             .flatten()
             .filter(|program| self.programs.contains(&program.id()));
@@ -85,7 +85,7 @@ impl Loaded {
     }
 
     /// How many there have been.
-    pub(super) fn ever(&self) -> (usize, usize) {
+    pub(crate) fn ever(&self) -> (usize, usize) {
         (self.programs.len(), self.maps.len())
     }
 }

@@ -5,21 +5,21 @@ use std::{collections::BTreeSet, fs};
 use anyhow::{Context, Result};
 use fastrand::Rng;
 
-use super::{
-    model::{Seat, Wanted},
+use crate::{
+    model::{Desired, Seat},
     world::{files, pins},
 };
-use crate::{Lab, namespace};
+use envnet_lab::{Lab, namespace};
 
 /// Something that somebody does by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Damage {
+pub(crate) enum Damage {
     Bridge(u8),
     BridgeDown(u8),
     Tap(Seat),
     /// A port of somebody else's is taken out of its bridge.
     Unplugged(Seat),
-    Gateway(u8),
+    WanPort(u8),
     Veth(u8),
     Router(u8),
     RouterAddress(u8),
@@ -30,7 +30,7 @@ pub(super) enum Damage {
 
 impl Damage {
     /// Some damage to what is attached, or a change to one of the guests on ports of somebody else's.
-    pub(super) fn choose(rng: &mut Rng, attached: &Wanted, foreign: &BTreeSet<Seat>) -> Option<Self> {
+    pub(crate) fn choose(rng: &mut Rng, attached: &Desired, foreign: &BTreeSet<Seat>) -> Option<Self> {
         let environments: Vec<_> = attached.environments.iter().copied().collect();
         let environment = *rng.choice(&environments)?;
         let seats: Vec<_> = attached.seats().collect();
@@ -39,7 +39,7 @@ impl Damage {
             0 => Self::Bridge(environment),
             1 => Self::BridgeDown(environment),
             2 => Self::Tap(*rng.choice(&seats)?),
-            3 => Self::Gateway(environment),
+            3 => Self::WanPort(environment),
             4 => Self::Veth(environment),
             5 => Self::Router(environment),
             6 => Self::RouterAddress(environment),
@@ -50,7 +50,7 @@ impl Damage {
     }
 
     /// Does it.
-    pub(super) fn happen(self, lab: &Lab) -> Result<()> {
+    pub(crate) fn happen(self, lab: &Lab) -> Result<()> {
         let host = lab.host();
         let router = |environment| lab.router(environment);
         match self {
@@ -58,7 +58,7 @@ impl Damage {
             Self::BridgeDown(environment) => host.ip(&format!("link set br{environment} down"))?,
             Self::Tap(seat) => host.ip(&format!("link delete {}", seat.tap()))?,
             Self::Unplugged(seat) => host.ip(&format!("link set {} nomaster", seat.foreign_tap()))?,
-            Self::Gateway(environment) => router(environment)?.ip(&format!("link delete gw{environment}"))?,
+            Self::WanPort(environment) => router(environment)?.ip(&format!("link delete gw{environment}"))?,
             Self::Veth(environment) => host.ip(&format!("link delete peer1-br{environment}"))?,
             Self::Router(environment) => {
                 namespace::remove(router(environment)?.name());

@@ -5,24 +5,24 @@ use std::{collections::BTreeSet, fmt, time::Duration};
 use fastrand::Rng;
 use nix::errno::Errno;
 
-use super::{
+use crate::{
     damage::Damage,
-    model::{ACCELERATIONS, Card, MACHINES, MOST_ENVIRONMENTS, Model, Seat, State, Wanted},
+    model::{ACCELERATIONS, Card, Desired, MACHINES, MOST_ENVIRONMENTS, Model, Seat, State},
 };
-use crate::{faults::Effect, plan::Mode};
+use envnet_lab::{Mode, faults::Effect};
 
 /// What the kernel says when a call fails on purpose.
 const ERRORS: [Errno; 3] = [Errno::EIO, Errno::ENOMEM, Errno::EBUSY];
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Action {
+pub(crate) enum Action {
     /// The file as it is.
     Attach,
     /// Another file, then attach.
-    Change(Wanted),
+    Change(Desired),
     /// Another file for some later attach.
-    Edit(Wanted),
+    Edit(Desired),
     Detach,
     /// These environments of the file, which differs from what is attached in nothing but that.
     AttachPart(BTreeSet<u8>),
@@ -30,10 +30,10 @@ pub(super) enum Action {
     /// Detach, all guests off, and everything is counted.
     Rest,
     /// Begin to change the file's environments into those of another file, and die.
-    KillAttach(Wanted, Duration),
+    KillAttach(Desired, Duration),
     KillDetach(Duration),
     /// The same, but killed at a system call by its number, or told that the call has failed.
-    StrikeAttach(Wanted, usize, Effect),
+    StrikeAttach(Desired, usize, Effect),
     StrikeDetach(usize, Effect),
     Damage(Damage),
     SwitchOn(Seat, Card),
@@ -54,7 +54,7 @@ pub(super) enum Action {
 
 impl Action {
     /// The kind of step, for the tally.
-    pub(super) fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Attach => "attach again",
             Self::Change(_) => "change and attach",
@@ -108,11 +108,11 @@ impl fmt::Display for Action {
     }
 }
 
-struct Short<'a>(&'a Wanted);
+struct Short<'a>(&'a Desired);
 
 impl fmt::Display for Short<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Wanted {
+        let Desired {
             environments,
             machines,
             accelerate,
@@ -136,11 +136,11 @@ impl fmt::Display for Short<'_> {
 }
 
 /// The next step.
-pub(super) fn choose(rng: &mut Rng, model: &Model) -> Action {
+pub(crate) fn choose(rng: &mut Rng, model: &Model) -> Action {
     loop {
         let draw = rng.u32(0..100);
         let action = match &model.state {
-            State::Attached(wanted) => when_attached(rng, draw, model, wanted),
+            State::Attached(desired) => when_attached(rng, draw, model, desired),
             State::Detached => Some(when_detached(rng, draw, model)),
             State::Unsettled => Some(when_unsettled(rng, draw, model)),
         };
@@ -151,7 +151,7 @@ pub(super) fn choose(rng: &mut Rng, model: &Model) -> Action {
     }
 }
 
-fn when_attached(rng: &mut Rng, draw: u32, model: &Model, attached: &Wanted) -> Option<Action> {
+fn when_attached(rng: &mut Rng, draw: u32, model: &Model, attached: &Desired) -> Option<Action> {
     let free: Vec<_> = attached
         .seats()
         .filter(|seat| !model.guests.contains_key(seat))
@@ -237,7 +237,7 @@ fn when_unsettled(rng: &mut Rng, draw: u32, model: &Model) -> Action {
 }
 
 /// An attach of that file that is killed some time or at some call, or is told that a call has failed.
-fn broken_attach(rng: &mut Rng, file: Wanted) -> Action {
+fn broken_attach(rng: &mut Rng, file: Desired) -> Action {
     if rng.bool() {
         Action::KillAttach(file, delay(rng))
     } else {
@@ -275,11 +275,11 @@ fn delay(rng: &mut Rng) -> Duration {
 
 /// Some environments only: those that are missing are attached, or otherwise one is detached. Another build does not do
 /// that.
-fn part(rng: &mut Rng, model: &Model, attached: &Wanted) -> Option<Action> {
+fn part(rng: &mut Rng, model: &Model, attached: &Desired) -> Option<Action> {
     if model.file.build != attached.build {
         return None;
     }
-    let complete = Wanted {
+    let complete = Desired {
         environments: model.file.environments.clone(),
         ..attached.clone()
     };
@@ -302,9 +302,9 @@ fn race(rng: &mut Rng) -> Action {
     Action::Race(any(rng), any(rng))
 }
 
-fn card(rng: &mut Rng, wanted: &Wanted, seat: Seat) -> Card {
+fn card(rng: &mut Rng, desired: &Desired, seat: Seat) -> Card {
     let other = rng.bool();
-    if other && wanted.takes(seat, Card::Other) {
+    if other && desired.takes(seat, Card::Other) {
         Card::Other
     } else {
         Card::Own
@@ -312,7 +312,7 @@ fn card(rng: &mut Rng, wanted: &Wanted, seat: Seat) -> Card {
 }
 
 /// Another file: one or two differences.
-fn changed(rng: &mut Rng, file: &Wanted) -> Wanted {
+fn changed(rng: &mut Rng, file: &Desired) -> Desired {
     let mut new = file.clone();
     for _ in 0..rng.u8(1..3) {
         match rng.u8(0..9) {

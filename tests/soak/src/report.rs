@@ -6,11 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    actions::Action,
-    invariants::Memory,
-    world::{Effect, World},
-};
+use crate::{actions::Action, invariants::Memory, perform::Effect, world::World};
 
 /// How many of the last steps are shown when one has failed.
 const LAST: usize = 25;
@@ -18,7 +14,7 @@ const LAST: usize = 25;
 const PROGRESS: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     start: Instant,
     shown: Instant,
     steps: u64,
@@ -56,7 +52,7 @@ impl Times {
 }
 
 impl Tally {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self {
             start: Instant::now(),
             shown: Instant::now(),
@@ -69,12 +65,12 @@ impl Tally {
         }
     }
 
-    pub(super) fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }
 
     /// A step begins.
-    pub(super) fn begin(&mut self, action: &Action) {
+    pub(crate) fn begin(&mut self, action: &Action) {
         self.steps += 1;
         *self.kinds.entry(action.kind()).or_default() += 1;
         self.last.truncate(LAST - 1);
@@ -86,7 +82,7 @@ impl Tally {
     }
 
     /// The command of a step has ended.
-    pub(super) fn done(&mut self, action: &Action, effect: &Effect) {
+    pub(crate) fn done(&mut self, action: &Action, effect: &Effect) {
         self.killed += u64::from(effect.killed);
         if let Some(took) = effect.took {
             match action {
@@ -97,7 +93,7 @@ impl Tally {
     }
 
     /// A line, if it is time for one.
-    pub(super) fn progress(&mut self, world: &World, memory: &Memory) {
+    pub(crate) fn progress(&mut self, world: &World, memory: &Memory) {
         if self.shown.elapsed() < PROGRESS {
             return;
         }
@@ -119,18 +115,18 @@ impl Tally {
     }
 
     /// The step that has begun.
-    pub(super) fn latest(&self) -> &str {
+    pub(crate) fn latest(&self) -> &str {
         self.last.front().map_or("", String::as_str)
     }
 
     /// The last steps, the last one last.
-    pub(super) fn last(&self) -> String {
+    pub(crate) fn last(&self) -> String {
         let lines: Vec<_> = self.last.iter().rev().map(String::as_str).collect();
         lines.join("\n")
     }
 
     /// The table at the end.
-    pub(super) fn summary(&self, world: &World, memory: &Memory) -> String {
+    pub(crate) fn summary(&self, world: &World, memory: &Memory) -> String {
         let mut text = format!("{} steps in {:.0} s\n", self.steps, self.start.elapsed().as_secs_f32());
         for (kind, count) in &self.kinds {
             text += &line(kind, count);

@@ -1,101 +1,47 @@
-//! The laboratory with the guests and the traffic of the walk, and carrying its steps out.
+//! One step of the walk, carried out on the world and followed in its model.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::{Path, PathBuf},
+    collections::BTreeSet,
     process::Stdio,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
-
-use super::{
-    actions::Action,
-    bpf::Loaded,
-    damage::Damage,
-    model::{FOREIGN, Model, Seat, State, Wanted},
-    traffic::Traffic,
-};
-use crate::{
-    Lab, Options,
-    envnet::Envnet,
+use envnet_lab::{
+    Mode,
     faults::{self, Kind},
-    fixture,
-    guest::Guest,
-    interrupt, namespace,
-    namespace::Namespace,
-    plan::Mode,
+    interrupt,
     process::Process,
-    snapshot, traffic,
+    traffic,
+};
+
+use crate::{
+    actions::Action,
+    damage::Damage,
+    model::{Desired, Seat, State},
+    world::{World, baseline},
 };
 
 /// Data in each direction of a transfer.
 const TRANSFER: usize = 200_000;
 
-/// What must be found again after `detach`.
-#[derive(Debug)]
-pub(super) struct Before {
-    pub(super) host: String,
-    pub(super) sysctls: BTreeMap<String, String>,
-}
-
 /// What a step did to those that look at its effects.
 #[derive(Clone, Debug)]
-pub(super) struct Effect {
-    pub(super) start: Instant,
+pub(crate) struct Effect {
+    pub(crate) start: Instant,
     /// Whether what has not changed must have lost nothing.
-    pub(super) gentle: bool,
+    pub(crate) gentle: bool,
     /// Guests that were not left alone.
-    pub(super) touched: BTreeSet<Seat>,
+    pub(crate) touched: BTreeSet<Seat>,
     /// How long the command took, when it was one that counts.
-    pub(super) took: Option<Duration>,
+    pub(crate) took: Option<Duration>,
     /// Whether a command was killed before its end, or a call of it failed.
-    pub(super) killed: bool,
-}
-
-/// Everything there is.
-#[derive(Debug)]
-pub(super) struct World {
-    pub(super) traffic: Traffic,
-    pub(super) guests: BTreeMap<Seat, Guest>,
-    pub(super) model: Model,
-    pub(super) before: Before,
-    /// Whether a port of somebody else's has come or gone since the last time something was attached.
-    pub(super) other_ports: bool,
-    pub(super) loaded: Loaded,
-    /// The program that is tested, and another build of it.
-    builds: [Envnet; 2],
-    /// Whether the outside finishes its checksums.
-    finishes: bool,
-    // After the guests, which are plugged into it.
-    pub(super) lab: Lab,
+    pub(crate) killed: bool,
 }
 
 impl World {
-    pub(super) fn build() -> Result<Self> {
-        let lab = Lab::new(Options::default())?;
-        let other = lab.envnet().another_build(&lab.directory().path().join("envnet-2"))?;
-        let builds = [lab.envnet().clone(), other];
-        let model = Model::new();
-        lab.write_configuration(&model.file.text())?;
-        let before = before(&lab)?;
-        Ok(Self {
-            traffic: Traffic::start()?,
-            guests: BTreeMap::new(),
-            loaded: Loaded::of(&pins(&lab)),
-            model,
-            before,
-            other_ports: false,
-            builds,
-            finishes: false,
-            lab,
-        })
-    }
-
     /// Carries a step out and follows it in the model.
-    pub(super) fn perform(&mut self, action: &Action) -> Result<Effect> {
+    pub(crate) fn perform(&mut self, action: &Action) -> Result<Effect> {
         let mut effect = Effect {
             start: Instant::now(),
             gentle: false,
@@ -192,8 +138,8 @@ impl World {
         Ok(effect)
     }
 
-    fn write(&mut self, file: &Wanted) -> Result<()> {
-        self.lab.write_configuration(&file.text())?;
+    fn write(&mut self, file: &Desired) -> Result<()> {
+        self.lab.configure(file.configuration())?;
         self.lab.set_program(self.builds[file.build].program());
         // As long as it is not certain that XDP is gone.
         let finishes = file.accelerate == "xdp" || (self.finishes && self.model.state != State::Detached);
@@ -206,56 +152,56 @@ impl World {
     }
 
     /// Runs a command after which that is attached.
-    fn attach(&mut self, command: &str, wanted: Wanted, effect: &mut Effect) -> Result<()> {
+    fn attach(&mut self, command: &str, desired: Desired, effect: &mut Effect) -> Result<()> {
         let start = Instant::now();
         let changes = self.lab.envnet().changes(command)?;
         effect.took = Some(start.elapsed());
-        self.spare(&wanted, effect);
+        self.spare(&desired, effect);
         if let State::Attached(before) = &self.model.state {
             ensure!(
-                *before != wanted || changes == 0 || self.other_ports,
+                *before != desired || changes == 0 || self.other_ports,
                 "attach has made {changes} changes where there was nothing to change"
             );
         }
-        self.model.state = State::Attached(wanted);
+        self.model.state = State::Attached(desired);
         Ok(())
     }
 
     /// A command may have changed what is attached into that, or some of it.
-    fn unsettle(&mut self, wanted: &Wanted, effect: &mut Effect) {
-        self.spare(wanted, effect);
+    fn unsettle(&mut self, desired: &Desired, effect: &mut Effect) {
+        self.spare(desired, effect);
         self.model.state = State::Unsettled;
     }
 
     /// What is the same before and after that is attached must not have noticed.
-    fn spare(&self, wanted: &Wanted, effect: &mut Effect) {
+    fn spare(&self, desired: &Desired, effect: &mut Effect) {
         if let State::Attached(before) = &self.model.state {
             effect.gentle = true;
-            let seats = before.seats().chain(wanted.seats());
-            effect.touched = seats.filter(|&seat| !before.is_same_for(wanted, seat)).collect();
+            let seats = before.seats().chain(desired.seats());
+            effect.touched = seats.filter(|&seat| !before.is_same_for(desired, seat)).collect();
         }
     }
 
     fn change_part(&mut self, action: &Action, effect: &mut Effect) -> Result<()> {
-        let mut wanted = self
+        let mut desired = self
             .model
             .attached()
             .context("nothing is attached for certain")?
             .clone();
         let command = match action {
             Action::AttachPart(environments) => {
-                wanted.environments.extend(environments);
+                desired.environments.extend(environments);
                 let list: Vec<_> = environments.iter().map(u8::to_string).collect();
                 format!("attach --environments {}", list.join(","))
             }
             Action::DetachPart(environment) => {
-                wanted.environments.remove(environment);
+                desired.environments.remove(environment);
                 format!("detach --environments {environment}")
             }
             _ => bail!("no step for a part"),
         };
-        let nothing = wanted.environments.is_empty();
-        self.attach(&command, wanted, effect)?;
+        let nothing = desired.environments.is_empty();
+        self.attach(&command, desired, effect)?;
         if nothing {
             self.model.state = State::Detached;
         }
@@ -332,76 +278,10 @@ impl World {
                 host.ip("link delete br0")?;
             }
         }
-        self.before = before(&self.lab)?;
+        self.baseline = baseline(&self.lab)?;
         // The routers get other Ethernet addresses, which nobody tells the neighbours.
         self.lab.outside().ip("neighbour flush dev eth0")?;
         let file = self.model.file.clone().in_mode(mode);
         self.write(&file)
     }
-
-    /// The status, as the build sees it that has attached this.
-    pub(super) fn status_of(&self, wanted: &Wanted) -> Result<Value> {
-        let text = self.builds[wanted.build].succeed("--json status")?;
-        serde_json::from_str(&text).with_context(|| format!("the status is no JSON: {text}"))
-    }
-
-    /// Where the laboratory's instance has its pins.
-    pub(super) fn pins(&self) -> PathBuf {
-        pins(&self.lab)
-    }
-
-    /// The network namespaces of this laboratory.
-    pub(super) fn namespaces(&self) -> Result<usize> {
-        let own = self.lab.host().name();
-        Ok(namespace::names()?.iter().filter(|name| name.starts_with(own)).count())
-    }
-
-    /// The routers' namespaces there are.
-    pub(super) fn routers(&self) -> Result<Vec<Namespace>> {
-        let prefix = format!("{}-ns", self.lab.host().name());
-        let names = namespace::names()?;
-        names
-            .iter()
-            .filter(|name| name.starts_with(&prefix))
-            .map(|name| Namespace::open(name))
-            .collect()
-    }
-}
-
-pub(super) fn pins(lab: &Lab) -> PathBuf {
-    Path::new("/sys/fs/bpf/envnet").join(format!("netns-{}", lab.host().name()))
-}
-
-/// Every file below a folder, sorted.
-pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                folders.push(entry.path());
-            } else {
-                files.push(entry.path());
-            }
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-/// What the host looks like, without the taps of others, which come and go.
-pub(super) fn host(lab: &Lab) -> Result<String> {
-    let text = snapshot::of_host(lab)?;
-    let lines = text.lines().filter(|line| !line.contains(FOREIGN));
-    Ok(lines.flat_map(|line| [line, "\n"]).collect())
-}
-
-/// What the host looks like now that the uplink is up.
-fn before(lab: &Lab) -> Result<Before> {
-    fixture::wait_for_uplink(lab)?;
-    Ok(Before {
-        host: host(lab)?,
-        sysctls: snapshot::sysctls(lab.host())?,
-    })
 }

@@ -18,8 +18,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use super::model::Seat;
-use crate::{interrupt, namespace::Namespace};
+use crate::model::Seat;
+use envnet_lab::{interrupt, namespace::Namespace};
 
 /// How often the thread looks at its sockets, and how often it sends on a busy way.
 const TICK: Duration = Duration::from_millis(4);
@@ -35,19 +35,19 @@ const LENGTH: usize = 64;
 
 /// One way through the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Way {
+pub(crate) struct Way {
     /// The guest that asks; otherwise the outside does.
-    pub(super) from: Option<Seat>,
-    pub(super) target: Ipv4Addr,
+    pub(crate) from: Option<Seat>,
+    pub(crate) target: Ipv4Addr,
     /// The guest that answers; otherwise the outside does.
-    pub(super) to: Option<Seat>,
+    pub(crate) to: Option<Seat>,
     /// Whether there are many requests.
-    pub(super) busy: bool,
+    pub(crate) busy: bool,
 }
 
 impl Way {
     /// The guests that it needs.
-    pub(super) fn seats(&self) -> impl Iterator<Item = Seat> {
+    pub(crate) fn seats(&self) -> impl Iterator<Item = Seat> {
         self.from.into_iter().chain(self.to)
     }
 }
@@ -63,7 +63,7 @@ impl fmt::Display for Way {
 
 /// Requests that were not answered.
 #[derive(Clone, Debug)]
-pub(super) struct Loss {
+pub(crate) struct Loss {
     way: Way,
     requests: usize,
     /// When the traffic on this way began.
@@ -74,7 +74,7 @@ pub(super) struct Loss {
 
 impl Loss {
     /// In words, with times since that moment.
-    pub(super) fn since(&self, moment: Instant) -> String {
+    pub(crate) fn since(&self, moment: Instant) -> String {
         let time = |time: Instant| {
             let before = moment.saturating_duration_since(time).as_millis();
             match time.saturating_duration_since(moment).as_millis() {
@@ -92,14 +92,14 @@ impl Loss {
 
 /// What was sent and answered on all ways.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Count {
-    pub(super) sent: u64,
-    pub(super) answered: u64,
+pub(crate) struct Count {
+    pub(crate) sent: u64,
+    pub(crate) answered: u64,
 }
 
 /// The running traffic; ends when dropped.
 #[derive(Debug)]
-pub(super) struct Traffic {
+pub(crate) struct Traffic {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -191,7 +191,7 @@ impl Flow {
 }
 
 impl Traffic {
-    pub(super) fn start() -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let of_thread = Arc::clone(&shared);
         let thread = thread::Builder::new()
@@ -205,7 +205,7 @@ impl Traffic {
 
     /// Goes on with these ways only; `namespace` says where a guest is, or the outside. Waits until there was an answer on
     /// each, and says how long that took.
-    pub(super) fn keep<'a>(
+    pub(crate) fn keep<'a>(
         &self,
         ways: Vec<Way>,
         namespace: impl Fn(Option<Seat>) -> Result<&'a Namespace>,
@@ -242,7 +242,7 @@ impl Traffic {
     }
 
     /// Ends the ways that need a guest, whose namespace they would keep.
-    pub(super) fn forget(&self, seat: Seat) {
+    pub(crate) fn forget(&self, seat: Seat) {
         self.flows()
             .0
             .retain(|flow| flow.way.seats().all(|other| other != seat));
@@ -250,7 +250,7 @@ impl Traffic {
 
     /// Waits for the answers to all requests so far on the ways that count, and says what is lost on each. The next
     /// question is about later requests. All other ways have to show again that they work.
-    pub(super) fn losses(&self, counts: impl Fn(&Way) -> bool) -> Result<Vec<Loss>> {
+    pub(crate) fn losses(&self, counts: impl Fn(&Way) -> bool) -> Result<Vec<Loss>> {
         let now = Instant::now();
         let asked = |flow: &Flow| flow.open.iter().take_while(|(_, sent)| *sent <= now).count();
         while now.elapsed() < PATIENCE && self.flows().0.iter().any(|flow| counts(&flow.way) && asked(flow) > 0) {
@@ -277,7 +277,7 @@ impl Traffic {
     }
 
     /// Everything so far.
-    pub(super) fn count(&self) -> Count {
+    pub(crate) fn count(&self) -> Count {
         self.flows().1
     }
 
