@@ -74,16 +74,16 @@ pub(crate) struct Row {
 /// Runs all rows on both paths, and fails with every one that went wrong.
 #[track_caller]
 pub(crate) fn run(rows: &[Row]) {
-    let mut bench = Bench::load();
-    bench.learn(None);
+    let mut harness = Harness::load();
+    harness.learn(None);
     let (mut runs, mut taken) = (0, 0);
     let mut failures = Vec::new();
     for row in rows {
-        failures.extend(bench.check(row).err());
-        for run in fast::runs(&mut bench, row) {
+        failures.extend(harness.check(row).err());
+        for run in fast::runs(&mut harness, row) {
             runs += 1;
             taken += usize::from(!run.counted.is_empty());
-            failures.extend(bench.check_fast(&run).err());
+            failures.extend(harness.check_fast(&run).err());
         }
     }
     println!("{} rows; {runs} runs on the fast path, which took {taken}", rows.len());
@@ -102,13 +102,13 @@ pub(crate) fn assert_none(failures: &[String]) {
 }
 
 /// The programs, loaded, with two environments in their maps.
-pub(crate) struct Bench {
+pub(crate) struct Harness {
     object: Ebpf,
     /// The environment that the interface belongs to.
     environment: u32,
 }
 
-impl Bench {
+impl Harness {
     pub(crate) fn load() -> Self {
         host::enter();
         let mut loader = EbpfLoader::new();
@@ -134,11 +134,11 @@ impl Bench {
                 _ => panic!("{program:?} is of a type that nobody attaches"),
             }
         }
-        let mut bench = Self {
+        let mut harness = Self {
             object,
             environment: ENVIRONMENT,
         };
-        bench.stand_at(&host::environment(ENVIRONMENT));
+        harness.stand_at(&host::environment(ENVIRONMENT));
         let own = MAPPED.map(|addresses| (ENVIRONMENT, addresses));
         for (environment, (internal, external)) in own.into_iter().chain([(OTHER_ENVIRONMENT, OTHER_MAPPED)]) {
             let key = MappingKey {
@@ -146,12 +146,15 @@ impl Bench {
                 internal: internal.into(),
             };
             let external = external.into();
-            bench.hash_map("MAPPINGS").insert(key, Mapping { external }, 0).unwrap();
+            harness
+                .hash_map("MAPPINGS")
+                .insert(key, Mapping { external }, 0)
+                .unwrap();
             let cpus = aya::util::nr_cpus().unwrap();
             let zeroes = PerCpuValues::try_from(vec![Counters::default(); cpus]).unwrap();
-            bench.counters().insert(key, zeroes, 0).unwrap();
+            harness.counters().insert(key, zeroes, 0).unwrap();
         }
-        bench
+        harness
     }
 
     /// Makes the loopback interface the `gwE` of this environment.
@@ -186,7 +189,8 @@ impl Bench {
     pub(crate) fn check_fast(&mut self, run: &fast::Run) -> Result<(), String> {
         let description = format!("{}, {:?}", run.description, run.program);
         self.set_port(&host::port(run.port));
-        let expect = |bench: &mut Self| bench.expect(&description, run.program, &run.frame, &run.outcome, &run.counted);
+        let expect =
+            |harness: &mut Self| harness.expect(&description, run.program, &run.frame, &run.outcome, &run.counted);
         expect(self).or_else(|_| {
             // Another row may have taught something, or much time has gone by.
             self.learn(run.port);
@@ -287,7 +291,7 @@ impl Bench {
         (result.return_value, out)
     }
 
-    /// Runs a program on what passes an interface of the thread's network namespace, as long as the bench lives.
+    /// Runs a program on what passes an interface of the thread's network namespace, as long as the harness lives.
     pub(crate) fn attach(&mut self, program: Program, interface: &str, direction: TcAttachType) {
         let loaded = self.object.program_mut(program.name()).unwrap();
         let loaded: &mut SchedClassifier = loaded.try_into().unwrap();
