@@ -12,13 +12,14 @@ use envnet_common::{
         Uplink,
     },
 };
+use envnet_fuzz::harness::LOOPBACK;
 use nix::{
     sched::{CloneFlags, setns, unshare},
     time::{ClockId, clock_gettime},
 };
 
 use crate::{
-    harness::{Harness, LOOPBACK},
+    harness::Harness,
     names::{
         ELSEWHERE, ENVIRONMENT, EXTERNAL, GATEWAY, GUEST, GUEST_MAC, GUEST_OUTSIDE, HOST, INTERNAL, MASK, NEIGHBOUR,
         NEXT_HOP, OTHER_ENVIRONMENT, OTHER_EXTERNAL, OTHER_GATEWAY, POOL, POOL_MASK, ROUTER, ROUTER_OUTSIDE, SIBLING,

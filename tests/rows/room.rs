@@ -3,9 +3,10 @@
 use std::process::Command;
 
 use envnet_common::maps::Uplink;
+use envnet_fuzz::harness::LOOPBACK;
 
 use crate::{
-    harness::{Harness, LOOPBACK, Outcome, Program},
+    harness::{Harness, Outcome, Program},
     host::{self, NOWHERE, endpoint},
     names::{ELSEWHERE, ENVIRONMENT, GUEST, GUEST_MAC, GUEST_OUTSIDE, OUTSIDE, incoming, sent_by},
     packet::{Payload, packet},

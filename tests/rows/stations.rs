@@ -5,9 +5,10 @@ use envnet_common::{
     age::Age,
     maps::{Location, ROUTER_INSIDE_MAC},
 };
+use envnet_fuzz::harness::LOOPBACK;
 
 use crate::{
-    harness::{Harness, LOOPBACK, Outcome, Program},
+    harness::{Harness, Outcome, Program},
     host::{NOWHERE, endpoint, now},
     names::{
         ENVIRONMENT, EVERYBODY, GUEST, GUEST_MAC, GUEST_OUTSIDE, IPV4, OTHER_ENVIRONMENT, OUTSIDE, ROUTER, SIBLING,
