@@ -3,7 +3,7 @@
 use envnet_common::{age::Age, maps::Endpoint};
 
 use crate::{
-    bench::{Bench, Outcome, Program},
+    harness::{Harness, Outcome, Program},
     host::{endpoint, now},
     names::{
         ELSEWHERE, ENVIRONMENT, GUEST, GUEST_MAC, GUEST_OUTSIDE, NEIGHBOUR, NEXT_HOP, OTHER_ENVIRONMENT, OUTSIDE,
@@ -30,8 +30,8 @@ fn at_age(external: Endpoint, age: Age) -> Endpoint {
 }
 
 /// Whether the program takes the frame; else it must leave it as it is.
-fn takes(bench: &mut Bench, program: Program, frame: &[u8]) -> bool {
-    match bench.observe(program, frame).unwrap() {
+fn takes(harness: &mut Harness, program: Program, frame: &[u8]) -> bool {
+    match harness.observe(program, frame).unwrap() {
         Outcome::Redirect(out) | Outcome::Next(out) => out != frame,
         odd => panic!("{odd:?}"),
     }
@@ -44,8 +44,8 @@ struct Subject {
     frame: Vec<u8>,
     /// Whether it comes last before the router that knows.
     asks: bool,
-    set: fn(&mut Bench, Age),
-    get: fn(&mut Bench) -> Age,
+    set: fn(&mut Harness, Age),
+    get: fn(&mut Harness) -> Age,
 }
 
 fn subjects() -> Vec<Subject> {
@@ -55,8 +55,8 @@ fn subjects() -> Vec<Subject> {
         program,
         asks,
         frame: inward.clone(),
-        set: |bench, age| bench.set_endpoint(GUEST_OUTSIDE, &at_age(endpoint(ENVIRONMENT, GUEST, GUEST_MAC), age)),
-        get: |bench| bench.endpoint(GUEST_OUTSIDE).location.age,
+        set: |harness, age| harness.set_endpoint(GUEST_OUTSIDE, &at_age(endpoint(ENVIRONMENT, GUEST, GUEST_MAC), age)),
+        get: |harness| harness.endpoint(GUEST_OUTSIDE).location.age,
     };
     vec![
         location("location, TC", Program::UplinkIngress, true),
@@ -66,35 +66,35 @@ fn subjects() -> Vec<Subject> {
             program: Program::GuestIngress,
             frame: sent_by(GUEST_MAC, &packet(GUEST, ELSEWHERE, Payload::Tcp)),
             asks: false,
-            set: |bench, age| {
+            set: |harness, age| {
                 let stranger = endpoint(OTHER_ENVIRONMENT, STRANGER, STRANGER_MAC);
-                bench.set_endpoint(ELSEWHERE, &at_age(stranger, age));
+                harness.set_endpoint(ELSEWHERE, &at_age(stranger, age));
             },
-            get: |bench| bench.endpoint(ELSEWHERE).location.age,
+            get: |harness| harness.endpoint(ELSEWHERE).location.age,
         },
         Subject {
             name: "next hop",
             program: Program::GuestIngress,
             frame: sent_by(GUEST_MAC, &packet(GUEST, OUTSIDE, Payload::Tcp)),
             asks: true,
-            set: |bench, age| bench.set_next_hop(NEXT_HOP, NEIGHBOUR, age),
-            get: |bench| bench.next_hop(NEXT_HOP).unwrap().age,
+            set: |harness, age| harness.set_next_hop(NEXT_HOP, NEIGHBOUR, age),
+            get: |harness| harness.next_hop(NEXT_HOP).unwrap().age,
         },
     ]
 }
 
 #[test]
 fn trust_wanes() {
-    let mut bench = Bench::load();
+    let mut harness = Harness::load();
     for subject in subjects() {
         let Subject {
             name, program, frame, ..
         } = &subject;
         let mut taken = |age| {
-            bench.learn(Some(GUEST));
-            (subject.set)(&mut bench, age);
-            let taken = takes(&mut bench, *program, frame);
-            (taken, (subject.get)(&mut bench))
+            harness.learn(Some(GUEST));
+            (subject.set)(&mut harness, age);
+            let taken = takes(&mut harness, *program, frame);
+            (taken, (subject.get)(&mut harness))
         };
         let start = now();
         assert!(taken(aged(0, None)).0, "{name}: just confirmed");
@@ -122,14 +122,14 @@ fn trust_wanes() {
 /// A guest that sends is where it sends from.
 #[test]
 fn what_a_guest_sends_confirms_it() {
-    let mut bench = Bench::load();
+    let mut harness = Harness::load();
     let out = sent_by(GUEST_MAC, &packet(GUEST, OUTSIDE, Payload::Tcp));
     for age in [aged(400, None), aged(1000, None), Age::default()] {
-        bench.learn(Some(GUEST));
-        bench.set_endpoint(GUEST_OUTSIDE, &at_age(endpoint(ENVIRONMENT, GUEST, GUEST_MAC), age));
+        harness.learn(Some(GUEST));
+        harness.set_endpoint(GUEST_OUTSIDE, &at_age(endpoint(ENVIRONMENT, GUEST, GUEST_MAC), age));
         let before = now();
-        assert!(takes(&mut bench, Program::GuestIngress, &out));
-        let confirmed = bench.endpoint(GUEST_OUTSIDE).location.age;
+        assert!(takes(&mut harness, Program::GuestIngress, &out));
+        let confirmed = harness.endpoint(GUEST_OUTSIDE).location.age;
         assert!(confirmed.confirmed >= before && confirmed.probed == 0, "{confirmed:?}");
     }
 }
@@ -137,17 +137,17 @@ fn what_a_guest_sends_confirms_it() {
 /// What comes in by a next hop confirms it, as an answer to what went out; but only from its own Ethernet address.
 #[test]
 fn what_comes_in_confirms_its_next_hop() {
-    let mut bench = Bench::load();
+    let mut harness = Harness::load();
     let inward = incoming(&packet(OUTSIDE, GUEST_OUTSIDE, Payload::Tcp));
     let mut from_another = inward.clone();
     from_another[11] ^= 1;
     for program in [Program::UplinkIngress, Program::UplinkXdp] {
         for (frame, confirms) in [(&inward, true), (&from_another, false)] {
-            bench.learn(Some(GUEST));
+            harness.learn(Some(GUEST));
             let old = aged(400, None);
-            bench.set_next_hop(NEXT_HOP, NEIGHBOUR, old);
-            assert!(takes(&mut bench, program, frame));
-            let hop = bench.next_hop(NEXT_HOP).unwrap();
+            harness.set_next_hop(NEXT_HOP, NEIGHBOUR, old);
+            assert!(takes(&mut harness, program, frame));
+            let hop = harness.next_hop(NEXT_HOP).unwrap();
             assert_eq!(hop.mac.0, NEIGHBOUR);
             assert_eq!(hop.age.confirmed > old.confirmed, confirms, "{program:?} {hop:?}");
         }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use envnet_common::DropReason;
 
 use crate::{
-    bench::{Outcome, Program, Row, run},
+    harness::{Outcome, Program, Row, run},
     names::{
         ELSEWHERE, EVERYBODY, GATEWAY, GUEST, GUEST_OUTSIDE, NEIGHBOUR, OUTSIDE, ROUTER, ROUTER_OUTSIDE,
         SIBLING_OUTSIDE, STRANGER, STRANGER_OUTSIDE, is_dropped, row,

@@ -3,8 +3,8 @@
 use envnet_common::DropReason;
 
 use crate::{
-    bench::{Program, Row, run},
     directions::{comes_in_from, goes_out_to},
+    harness::{Program, Row, run},
     names::{
         EVERYBODY, GATEWAY, GUEST, GUEST_OUTSIDE, NEIGHBOUR, OUTSIDE, ROUTER, ROUTER_OUTSIDE, incoming, is_dropped,
         outgoing,

@@ -1,11 +1,11 @@
 //! What the fast path must take and what it must leave to the router, by name. Every other row says so, too, but derives it
-//! with [`crate::ordinary`]; here it stands written.
+//! with [`envnet_model::is_ordinary`]; here it stands written.
 
 use std::net::Ipv4Addr;
 
 use crate::{
-    bench::{Bench, Outcome, Program, Row, run},
     fast,
+    harness::{Harness, Outcome, Program, Row, run},
     names::{
         ELSEWHERE, EVERYBODY, GUEST, GUEST_OUTSIDE, NEIGHBOUR, OUTSIDE, ROUTER_OUTSIDE, SIBLING, SIBLING_OUTSIDE,
         STRANGER_OUTSIDE, incoming, outgoing, row,
@@ -32,11 +32,11 @@ fn one(description: &str, program: Program, frame: Vec<u8>) -> Vec<Row> {
 
 #[track_caller]
 fn are(taken: bool, rows: &[Vec<Row>]) {
-    let mut bench = Bench::load();
+    let mut harness = Harness::load();
     let mut rows = rows.concat();
     for row in &mut rows {
-        row.outcome = bench.observe(row.program, &row.frame).unwrap();
-        for run in fast::runs(&mut bench, row) {
+        row.outcome = harness.observe(row.program, &row.frame).unwrap();
+        for run in fast::runs(&mut harness, row) {
             let is_taken = !run.counted.is_empty();
             assert_eq!(is_taken, taken, "{}, {:?}", run.description, run.program);
         }

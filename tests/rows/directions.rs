@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use crate::{
-    bench::{Outcome, Program, Row},
+    harness::{Outcome, Program, Row},
     names::{GATEWAY, GUEST, GUEST_OUTSIDE, IPV4, NEIGHBOUR, OUTSIDE, row},
     packet::frame,
 };

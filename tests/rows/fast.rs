@@ -6,15 +6,16 @@
 use std::net::Ipv4Addr;
 
 use envnet_common::{DropReason, maps::ROUTER_INSIDE_MAC};
+use envnet_model::is_ordinary;
 
 use crate::{
-    bench::{Bench, Counted, Outcome, Program, Row, address},
+    harness::{Counted, Harness, Outcome, Program, Row, address},
     host::{self, Owner},
     names::{
         ELSEWHERE, ENVIRONMENT, EXTERNAL, GATEWAY, GUEST, GUEST_MAC, GUEST_OUTSIDE, INTERNAL, NEIGHBOUR,
         OTHER_ENVIRONMENT, OTHER_GATEWAY, POOL, ROUTER, SIBLING, SIBLING_MAC, SIBLING_OUTSIDE, STRANGER, STRANGER_MAC,
     },
-    ordinary::{forwarded, is_ordinary},
+    packet::forwarded,
 };
 
 const IPV4: [u8; 2] = [8, 0];
@@ -61,17 +62,17 @@ fn is_in(address: Ipv4Addr, network: Ipv4Addr, bytes: usize) -> bool {
 }
 
 /// Everything that is to be run for a row.
-pub(crate) fn runs(bench: &mut Bench, row: &Row) -> Vec<Run> {
+pub(crate) fn runs(harness: &mut Harness, row: &Row) -> Vec<Run> {
     match row.program {
-        Program::Ingress => inward(bench, row),
+        Program::Ingress => inward(harness, row),
         _ => [Some(sender(&row.frame)), None]
-            .map(|owner| outward(bench, row, owner))
+            .map(|owner| outward(harness, row, owner))
             .into(),
     }
 }
 
 /// From the uplink.
-fn inward(bench: &mut Bench, row: &Row) -> Vec<Run> {
+fn inward(harness: &mut Harness, row: &Row) -> Vec<Run> {
     let frame = &row.frame;
     let left = || (Outcome::Next(frame.clone()), Counted::new());
     // A port of a bridge leads to one environment only.
@@ -82,7 +83,7 @@ fn inward(bench: &mut Bench, row: &Row) -> Vec<Run> {
     };
     // On the uplink, every environment's router hears what goes to everybody.
     let to_everybody = frame[12..14] == ARP && frame[0] & 1 == 1;
-    let answer = to_everybody.then(|| in_other_environment(bench, frame)).flatten();
+    let answer = to_everybody.then(|| in_other_environment(harness, frame)).flatten();
     let for_tc = answer.map_or_else(|| at_port.clone(), |answer| (Outcome::Redirect(answer), Counted::new()));
     // ARP is left to TC.
     let for_xdp = if frame[12..14] == IPV4 { at_port.clone() } else { left() };
@@ -115,18 +116,18 @@ fn taken_in(frame: &[u8], out: &[u8]) -> Option<(Outcome, Counted)> {
 }
 
 /// What the other environment's router answers, if it does.
-fn in_other_environment(bench: &mut Bench, frame: &[u8]) -> Option<Vec<u8>> {
-    match at_router(bench, OTHER_ENVIRONMENT, frame) {
+fn in_other_environment(harness: &mut Harness, frame: &[u8]) -> Option<Vec<u8>> {
+    match at_router(harness, OTHER_ENVIRONMENT, frame) {
         Outcome::Redirect(answer) => Some(answer),
         _ => None,
     }
 }
 
 /// What the router of an environment does with a frame from outside.
-fn at_router(bench: &mut Bench, environment: u32, frame: &[u8]) -> Outcome {
-    bench.stand_at(&host::environment(environment));
-    let outcome = bench.observe(Program::Ingress, frame);
-    bench.stand_at(&host::environment(ENVIRONMENT));
+fn at_router(harness: &mut Harness, environment: u32, frame: &[u8]) -> Outcome {
+    harness.stand_at(&host::environment(environment));
+    let outcome = harness.observe(Program::Ingress, frame);
+    harness.stand_at(&host::environment(ENVIRONMENT));
     outcome.unwrap()
 }
 
@@ -137,7 +138,7 @@ fn sender(frame: &[u8]) -> Ipv4Addr {
 }
 
 /// From a guest: what the router would send, as the guest sends it to the router.
-fn outward(bench: &mut Bench, row: &Row, owner: Owner) -> Run {
+fn outward(harness: &mut Harness, row: &Row, owner: Owner) -> Run {
     let mac = if sender(&row.frame) == SIBLING {
         SIBLING_MAC
     } else {
@@ -156,7 +157,7 @@ fn outward(bench: &mut Bench, row: &Row, owner: Owner) -> Run {
     } else if frame[0] & 1 == 1 {
         (Outcome::Next(frame.clone()), Counted::new())
     } else {
-        taken_out(bench, &frame, &row.outcome).unwrap_or_else(left)
+        taken_out(harness, &frame, &row.outcome).unwrap_or_else(left)
     };
     Run {
         description: format!("{}, port of {owner:?}", row.description),
@@ -189,7 +190,7 @@ fn refusal(row: &Row, owner: Owner) -> Option<DropReason> {
 }
 
 /// When a packet must be taken that the slow path does this with.
-fn taken_out(bench: &mut Bench, frame: &[u8], slow: &Outcome) -> Option<(Outcome, Counted)> {
+fn taken_out(harness: &mut Harness, frame: &[u8], slow: &Outcome) -> Option<(Outcome, Counted)> {
     let (Outcome::Pass(out) | Outcome::Redirect(out), [8, 0]) = (slow, &frame[12..14]) else {
         return None;
     };
@@ -206,7 +207,7 @@ fn taken_out(bench: &mut Bench, frame: &[u8], slow: &Outcome) -> Option<(Outcome
         let counts = counted.entry((guest.environment, guest.internal)).or_default();
         counts[0] += 1;
         counts[1] += bytes;
-        let received = received(bench, &guest, out);
+        let received = received(harness, &guest, out);
         let out = forwarded(&received, 2, guest.mac, ROUTER_INSIDE_MAC.0);
         return Some((Outcome::Redirect(out), counted));
     }
@@ -219,11 +220,11 @@ fn taken_out(bench: &mut Bench, frame: &[u8], slow: &Outcome) -> Option<(Outcome
 }
 
 /// What the other router makes of a packet that has left the first one.
-fn received(bench: &mut Bench, guest: &Guest, sent: &[u8]) -> Vec<u8> {
+fn received(harness: &mut Harness, guest: &Guest, sent: &[u8]) -> Vec<u8> {
     let mut sent = sent.to_vec();
     sent[..6].copy_from_slice(&guest.gateway);
     sent[6..12].copy_from_slice(&GATEWAY);
-    match at_router(bench, guest.environment, &sent) {
+    match at_router(harness, guest.environment, &sent) {
         Outcome::Pass(received) => received,
         odd => panic!("the other router does not take it: {odd:?}"),
     }

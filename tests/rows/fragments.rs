@@ -3,7 +3,7 @@
 use envnet_common::DropReason;
 
 use crate::{
-    bench::{Program, run},
+    harness::{Program, run},
     names::{GUEST, GUEST_OUTSIDE, OUTSIDE, comes_in, goes_out, incoming, is_dropped, outgoing},
     packet::{Payload, Sum, packet},
 };

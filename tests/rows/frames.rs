@@ -3,9 +3,10 @@
 use std::net::Ipv4Addr;
 
 use envnet_common::DropReason;
+use envnet_fuzz::harness::Action;
 
 use crate::{
-    bench::{Bench, Outcome, Program, Row, run},
+    harness::{Harness, Outcome, Program, Row, run},
     names::{
         ELSEWHERE, EVERYBODY, GATEWAY, GUEST, GUEST_OUTSIDE, IPV4, NEIGHBOUR, OUTSIDE, ROUTER, ROUTER_OUTSIDE,
         STRANGER, STRANGER_OUTSIDE, comes_in, goes_out, incoming, is_dropped, outgoing, row,
@@ -223,15 +224,15 @@ fn padding_stays() {
 
 #[test]
 fn an_interface_without_environment() {
-    let mut bench = Bench::load();
-    bench.forget_environment();
+    let mut harness = Harness::load();
+    harness.forget_environment();
     for (program, frame) in [
         (Program::Ingress, incoming(&inward())),
         (Program::Egress, outgoing(&outward())),
     ] {
-        let (code, out) = bench.execute(program, &frame);
-        assert_eq!((code, out), (2, frame));
-        let drops: Vec<_> = bench
+        let (action, out) = harness.execute(program, &frame);
+        assert_eq!((action, out), (Action::Drop, frame));
+        let drops: Vec<_> = harness
             .take_drops()
             .iter()
             .map(|(key, count)| (key.environment, key.reason, *count))

@@ -3,7 +3,7 @@
 //! Both stages run one after the other here, as the redirect has them do.
 
 use crate::{
-    bench::{Outcome, Program, Row, run},
+    harness::{Outcome, Program, Row, run},
     names::{GATEWAY, GUEST, GUEST_OUTSIDE, IPV4, ROUTER, ROUTER_OUTSIDE, SIBLING, SIBLING_OUTSIDE, outgoing, row},
     packet::{Packet, Payload, frame, packet},
 };

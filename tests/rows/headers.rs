@@ -3,8 +3,8 @@
 use etherparse::{IpDscp, IpEcn, Ipv4Header};
 
 use crate::{
-    bench::{Row, run},
     directions::both_ways,
+    harness::{Row, run},
     names::{GUEST, GUEST_OUTSIDE},
     packet::{Packet, Payload, packet},
 };

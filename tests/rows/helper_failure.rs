@@ -4,7 +4,7 @@
 use envnet_common::DropReason;
 
 use crate::{
-    bench::{Bench, Outcome, Program},
+    harness::{Harness, Outcome, Program},
     names::{ELSEWHERE, GATEWAY, GUEST, GUEST_MAC, GUEST_OUTSIDE, IPV4, NEIGHBOUR, OUTSIDE, incoming, sent_by},
     packet::{Payload, frame, packet},
 };
@@ -28,7 +28,7 @@ fn without_checksum_helper() -> Vec<u8> {
 
 #[test]
 fn a_failed_write_is_counted_under_its_mapping() {
-    let mut bench = Bench::load_object(&without_checksum_helper());
+    let mut harness = Harness::load_object(&without_checksum_helper());
     let tcp = |from, to| packet(from, to, Payload::Tcp);
     let out = tcp(GUEST, OUTSIDE);
     for (description, program, sent) in [
@@ -55,8 +55,8 @@ fn a_failed_write_is_counted_under_its_mapping() {
             frame(NEIGHBOUR, GATEWAY, IPV4, &out.bytes()),
         ),
     ] {
-        bench.learn(Some(GUEST));
+        harness.learn(Some(GUEST));
         let dropped = Outcome::Drop(DropReason::HelperFailed, Some(GUEST));
-        bench.must(description, program, &sent, &dropped);
+        harness.must(description, program, &sent, &dropped);
     }
 }

@@ -12,13 +12,14 @@ use envnet_common::{
         Uplink,
     },
 };
+use envnet_fuzz::harness::LOOPBACK;
 use nix::{
     sched::{CloneFlags, setns, unshare},
     time::{ClockId, clock_gettime},
 };
 
 use crate::{
-    bench::{Bench, LOOPBACK},
+    harness::Harness,
     names::{
         ELSEWHERE, ENVIRONMENT, EXTERNAL, GATEWAY, GUEST, GUEST_MAC, GUEST_OUTSIDE, HOST, INTERNAL, MASK, NEIGHBOUR,
         NEXT_HOP, OTHER_ENVIRONMENT, OTHER_EXTERNAL, OTHER_GATEWAY, POOL, POOL_MASK, ROUTER, ROUTER_OUTSIDE, SIBLING,
@@ -119,7 +120,7 @@ pub(crate) fn uplink() -> Uplink {
     }
 }
 
-impl Bench {
+impl Harness {
     /// Makes everything known and fresh, and forgets what rows have taught.
     pub(crate) fn learn(&mut self, owner: Owner) {
         self.set_port(&port(owner));

@@ -3,7 +3,7 @@
 use envnet_common::DropReason;
 
 use crate::{
-    bench::{Program, Row, run},
+    harness::{Program, Row, run},
     names::{
         ELSEWHERE, GUEST, GUEST_OUTSIDE, OUTSIDE, ROUTER, ROUTER_OUTSIDE, SIBLING, SIBLING_OUTSIDE, STRANGER, comes_in,
         goes_out, incoming, is_dropped, outgoing,

@@ -2,13 +2,12 @@
 
 #![expect(
     clippy::unwrap_used,
-    reason = "a bench that cannot be set up fails its test, and the line says where"
+    reason = "a harness that cannot be set up fails its test, and the line says where"
 )]
 
 mod across;
 mod ageing;
 mod arp;
-mod bench;
 mod broken;
 mod choice;
 mod directions;
@@ -16,13 +15,13 @@ mod fast;
 mod fragments;
 mod frames;
 mod hairpin;
+mod harness;
 mod headers;
 mod helper_failure;
 mod host;
 mod icmp_errors;
 mod names;
 mod next_hops;
-mod ordinary;
 mod packet;
 mod pieces;
 mod protocols;

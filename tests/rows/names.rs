@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use envnet_common::{DropReason, maps::ROUTER_INSIDE_MAC};
 
 use crate::{
-    bench::{Outcome, Program, Row},
+    harness::{Outcome, Program, Row},
     packet::{Packet, frame},
 };
 

@@ -6,7 +6,7 @@ use envnet_common::age::Age;
 
 use crate::{
     arp::{NOBODY, REPLY, REQUEST, Station, arp, asks},
-    bench::{Bench, Program},
+    harness::{Harness, Program},
     host::now,
     names::{
         EVERYBODY, GATEWAY, GUEST, GUEST_OUTSIDE, NEIGHBOUR, NEXT_HOP, OTHER_GATEWAY, OUTSIDE, ROUTER_OUTSIDE,
@@ -19,13 +19,13 @@ const MAC: [u8; 6] = [2, 0, 0, 0, 0, 77];
 const OLD: [u8; 6] = [2, 0, 0, 0, 0, 78];
 
 /// Runs one frame and says whom `hop` is then thought to be; it is `known` before or not.
-fn taught(bench: &mut Bench, frame: &[u8], hop: Ipv4Addr, known: bool) -> Option<[u8; 6]> {
-    bench.learn(Some(GUEST));
+fn taught(harness: &mut Harness, frame: &[u8], hop: Ipv4Addr, known: bool) -> Option<[u8; 6]> {
+    harness.learn(Some(GUEST));
     if known {
-        bench.set_next_hop(hop, OLD, Age::new(now()));
+        harness.set_next_hop(hop, OLD, Age::new(now()));
     }
-    bench.observe(Program::UplinkIngress, frame).unwrap();
-    bench.next_hop(hop).map(|hop| hop.mac.0)
+    harness.observe(Program::UplinkIngress, frame).unwrap();
+    harness.next_hop(hop).map(|hop| hop.mac.0)
 }
 
 fn says(to: [u8; 6], from: [u8; 6], operation: u8, sender: Station) -> Vec<u8> {
@@ -34,38 +34,38 @@ fn says(to: [u8; 6], from: [u8; 6], operation: u8, sender: Station) -> Vec<u8> {
 
 #[test]
 fn an_answer_to_a_gateway_tells() {
-    let mut bench = Bench::load();
+    let mut harness = Harness::load();
     for gateway in [GATEWAY, OTHER_GATEWAY] {
         for operation in [REPLY, REQUEST] {
             for known in [false, true] {
                 let frame = says(gateway, MAC, operation, (MAC, MACHINE));
-                assert_eq!(taught(&mut bench, &frame, MACHINE, known), Some(MAC));
+                assert_eq!(taught(&mut harness, &frame, MACHINE, known), Some(MAC));
             }
         }
     }
     // The gateway need not be in the pool.
     let frame = says(GATEWAY, MAC, REPLY, (MAC, NEXT_HOP));
-    assert_eq!(taught(&mut bench, &frame, NEXT_HOP, true), Some(MAC));
+    assert_eq!(taught(&mut harness, &frame, NEXT_HOP, true), Some(MAC));
 }
 
 #[test]
 fn what_goes_to_everybody_only_changes_what_is_known() {
-    let mut bench = Bench::load();
+    let mut harness = Harness::load();
     let announcement = arp(EVERYBODY, MAC, REQUEST, (MAC, MACHINE), (NOBODY, MACHINE));
     let reply = arp(EVERYBODY, MAC, REPLY, (MAC, MACHINE), (EVERYBODY, MACHINE));
     let question = arp(EVERYBODY, MAC, REQUEST, (MAC, MACHINE), (NOBODY, GUEST_OUTSIDE));
     // Seen because the interface is promiscuous.
     let to_another = says(NEIGHBOUR, MAC, REPLY, (MAC, MACHINE));
     for frame in [announcement, reply, question, to_another] {
-        assert_eq!(taught(&mut bench, &frame, MACHINE, false), None);
-        assert_eq!(taught(&mut bench, &frame, MACHINE, true), Some(MAC));
+        assert_eq!(taught(&mut harness, &frame, MACHINE, false), None);
+        assert_eq!(taught(&mut harness, &frame, MACHINE, true), Some(MAC));
     }
 }
 
 /// Nobody outside has an external address, or is anywhere that a next hop can be; and who says two things says nothing.
 #[test]
 fn what_is_not_believed() {
-    let mut bench = Bench::load();
+    let mut harness = Harness::load();
     for (note, frame, hop) in [
         (
             "a guest's",
@@ -95,10 +95,10 @@ fn what_is_not_believed() {
             Ipv4Addr::UNSPECIFIED,
         ),
     ] {
-        assert_eq!(taught(&mut bench, &frame, hop, false), None, "{note}");
-        assert_eq!(taught(&mut bench, &frame, hop, true), Some(OLD), "{note}");
+        assert_eq!(taught(&mut harness, &frame, hop, false), None, "{note}");
+        assert_eq!(taught(&mut harness, &frame, hop, true), Some(OLD), "{note}");
     }
     let mut malformed = says(GATEWAY, MAC, REPLY, (MAC, MACHINE));
     malformed[21] = 3;
-    assert_eq!(taught(&mut bench, &malformed, MACHINE, true), Some(OLD));
+    assert_eq!(taught(&mut harness, &malformed, MACHINE, true), Some(OLD));
 }

@@ -4,6 +4,7 @@
 
 use std::{net::Ipv4Addr, ops::Range};
 
+use envnet_model::Frame;
 use etherparse::{IpFragOffset, IpNumber, Ipv4Header, Ipv4Options, checksum::Sum16BitWords};
 
 /// Whether a checksum is right.
@@ -189,6 +190,11 @@ fn apply(sum: Sum, right: u16) -> u16 {
 fn ports(third: u16, data: &[u8]) -> Vec<u8> {
     let [a, b] = third.to_be_bytes();
     [&[0xc0, 0x01, 0x1f, 0x90, a, b, 0, 0][..], data].concat()
+}
+
+/// The frame as `hops` routers later, between these Ethernet addresses, by the model.
+pub(crate) fn forwarded(frame: &[u8], hops: u8, destination: [u8; 6], source: [u8; 6]) -> Vec<u8> {
+    envnet_model::forwarded(&Frame::exact(frame.to_vec()), hops, destination, source).bytes
 }
 
 /// Puts an Ethernet header before a packet.

@@ -5,8 +5,8 @@ use std::ops::Range;
 use envnet_common::DropReason;
 
 use crate::{
-    bench::{Outcome, Program, Row, run},
     directions::both_ways,
+    harness::{Outcome, Program, Row, run},
     names::{GATEWAY, GUEST, GUEST_OUTSIDE, IPV4, OUTSIDE, SIBLING_OUTSIDE, incoming, is_dropped, outgoing, row},
     packet::{Payload, frame, packet},
     quotes::{UNREACHABLE, Way, message},

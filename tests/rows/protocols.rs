@@ -1,7 +1,7 @@
 //! Every protocol, both ways, with right, wrong and absent checksums.
 
 use crate::{
-    bench::{Row, run},
+    harness::{Row, run},
     names::{GUEST, GUEST_OUTSIDE, OUTSIDE, comes_in, goes_out},
     packet::{Payload, Sum, packet},
 };
@@ -86,4 +86,13 @@ fn a_wrong_header_checksum_stays_wrong() {
         comes_in("in", &inward, &inward.clone().to(GUEST)),
         goes_out("out", &outward, &outward.clone().from(GUEST_OUTSIDE)),
     ]);
+}
+
+/// The worked example of a row: description, packet in, and the packet that must come out of a `Pass` verdict.
+/// RFC 2003: the packet inside a tunnel is payload, so its addresses stay.
+#[test]
+fn addresses_inside_a_tunnel_stay() {
+    let inner = packet(OUTSIDE, GUEST_OUTSIDE, Payload::Tcp).bytes();
+    let tunnel = packet(OUTSIDE, GUEST_OUTSIDE, Payload::Raw(4, inner));
+    run(&[comes_in("IPv4 in IPv4", &tunnel, &tunnel.clone().to(GUEST))]);
 }

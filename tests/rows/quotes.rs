@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use envnet_common::DropReason;
 
 use crate::{
-    bench::{Program, Row, run},
+    harness::{Program, Row, run},
     names::{
         GUEST, GUEST_OUTSIDE, OUTSIDE, ROUTER, ROUTER_OUTSIDE, comes_in, goes_out, incoming, is_dropped, outgoing,
     },

@@ -3,9 +3,10 @@
 use std::process::Command;
 
 use envnet_common::maps::Uplink;
+use envnet_fuzz::harness::LOOPBACK;
 
 use crate::{
-    bench::{Bench, LOOPBACK, Outcome, Program},
+    harness::{Harness, Outcome, Program},
     host::{self, NOWHERE, endpoint},
     names::{ELSEWHERE, ENVIRONMENT, GUEST, GUEST_MAC, GUEST_OUTSIDE, OUTSIDE, incoming, sent_by},
     packet::{Payload, packet},
@@ -28,16 +29,16 @@ fn frames(length: usize) -> [(Program, Vec<u8>); 4] {
     ]
 }
 
-fn is_left(bench: &mut Bench, note: &str, program: Program, frame: &[u8]) {
+fn is_left(harness: &mut Harness, note: &str, program: Program, frame: &[u8]) {
     let left = match program {
         Program::GuestIngress => Outcome::Redirect(frame.to_vec()),
         _ => Outcome::Next(frame.to_vec()),
     };
-    bench.must(note, program, frame, &left);
+    harness.must(note, program, frame, &left);
 }
 
-fn is_taken(bench: &mut Bench, note: &str, program: Program, frame: &[u8]) {
-    let outcome = bench.observe(program, frame).unwrap();
+fn is_taken(harness: &mut Harness, note: &str, program: Program, frame: &[u8]) {
+    let outcome = harness.observe(program, frame).unwrap();
     assert!(
         matches!(&outcome, Outcome::Redirect(out) if out != frame),
         "{note}, {program:?}"
@@ -46,7 +47,7 @@ fn is_taken(bench: &mut Bench, note: &str, program: Program, frame: &[u8]) {
 
 #[test]
 fn larger_than_the_mtu() {
-    let mut bench = Bench::load();
+    let mut harness = Harness::load();
     host::enter_another();
     let mtu = MTU.to_string();
     let set = Command::new("ip")
@@ -60,13 +61,13 @@ fn larger_than_the_mtu() {
     };
     for (length, fits) in [(FULL, true), (FULL + 1, false), (FULL + 500, false)] {
         for (program, frame) in frames(length) {
-            bench.learn(Some(GUEST));
-            bench.set_uplink(&uplink);
+            harness.learn(Some(GUEST));
+            harness.set_uplink(&uplink);
             let note = format!("{} bytes, {program:?}", frame.len());
             if fits {
-                is_taken(&mut bench, &note, program, &frame);
+                is_taken(&mut harness, &note, program, &frame);
             } else {
-                is_left(&mut bench, &note, program, &frame);
+                is_left(&mut harness, &note, program, &frame);
             }
         }
     }
@@ -75,50 +76,50 @@ fn larger_than_the_mtu() {
 /// A jumbo frame fits, but lies in several buffers, which taps do not take from XDP.
 #[test]
 fn a_frame_of_several_buffers() {
-    let mut bench = Bench::load();
-    bench.learn(Some(GUEST));
+    let mut harness = Harness::load();
+    harness.learn(Some(GUEST));
     let [_, (program, frame), ..] = frames(6000);
-    is_left(&mut bench, "several buffers", program, &frame);
+    is_left(&mut harness, "several buffers", program, &frame);
 }
 
 /// XDP asks the device map, from which an interface goes by itself. TC sends where it has just heard the guest: that an
 /// interface is gone shows by the silence.
 #[test]
 fn an_interface_that_is_gone() {
-    let mut bench = Bench::load();
+    let mut harness = Harness::load();
     let [_, (program, frame), ..] = frames(20);
-    bench.learn(Some(GUEST));
-    is_taken(&mut bench, "there", program, &frame);
+    harness.learn(Some(GUEST));
+    is_taken(&mut harness, "there", program, &frame);
     let mut guest = endpoint(ENVIRONMENT, GUEST, GUEST_MAC);
     guest.location.interface = NOWHERE;
-    bench.set_endpoint(GUEST_OUTSIDE, &guest);
-    is_left(&mut bench, "gone", program, &frame);
+    harness.set_endpoint(GUEST_OUTSIDE, &guest);
+    is_left(&mut harness, "gone", program, &frame);
 }
 
 /// A device map only knows what the loader has put there: an interface that somebody else has plugged in may be missing.
 #[test]
 fn an_interface_that_is_not_in_the_device_map() {
-    let mut bench = Bench::load();
-    bench.learn(Some(GUEST));
-    let mut taps: DevMapHash<_> = bench.map("TAPS").try_into().unwrap();
+    let mut harness = Harness::load();
+    harness.learn(Some(GUEST));
+    let mut taps: DevMapHash<_> = harness.map("TAPS").try_into().unwrap();
     taps.remove(LOOPBACK).unwrap();
     let [(tc, frame), (xdp, _), ..] = frames(20);
-    is_left(&mut bench, "XDP", xdp, &frame);
-    is_taken(&mut bench, "TC", tc, &frame);
+    is_left(&mut harness, "XDP", xdp, &frame);
+    is_taken(&mut harness, "TC", tc, &frame);
 }
 
 /// Each translation is logged by the router's programs.
 #[test]
 fn while_translations_are_logged() {
-    let mut bench = Bench::load();
+    let mut harness = Harness::load();
     for (log, taken) in [(0, true), (1, true), (2, false)] {
         for (program, frame) in frames(20) {
-            bench.learn(Some(GUEST));
-            bench.set_log(log);
+            harness.learn(Some(GUEST));
+            harness.set_log(log);
             if taken {
-                is_taken(&mut bench, "", program, &frame);
+                is_taken(&mut harness, "", program, &frame);
             } else {
-                is_left(&mut bench, "logged", program, &frame);
+                is_left(&mut harness, "logged", program, &frame);
             }
         }
     }
@@ -127,8 +128,8 @@ fn while_translations_are_logged() {
 /// Without an uplink entry, as before the loader has come to it.
 #[test]
 fn before_the_loader_is_done() {
-    let mut bench = Bench::load();
+    let mut harness = Harness::load();
     for (program, frame) in frames(20) {
-        bench.must("nothing known", program, &frame, &Outcome::Next(frame.clone()));
+        harness.must("nothing known", program, &frame, &Outcome::Next(frame.clone()));
     }
 }

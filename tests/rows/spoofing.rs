@@ -12,7 +12,7 @@ use envnet_common::{
 
 use crate::{
     arp::{NOBODY, REPLY, REQUEST, arp},
-    bench::{Bench, Outcome, Program},
+    harness::{Harness, Outcome, Program},
     host::{NOWHERE, endpoint, now},
     names::{
         ENVIRONMENT, EVERYBODY, GUEST, GUEST_MAC, GUEST_OUTSIDE, IPV4, OUTSIDE, ROUTER, SIBLING, SIBLING_MAC,
@@ -43,29 +43,29 @@ fn asks(to: [u8; 6], mac: [u8; 6], sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8
 }
 
 /// Dropped and counted; and it has taught nothing.
-fn refused(bench: &mut Bench, note: &str, frame: &[u8], reason: DropReason, internal: Option<Ipv4Addr>) {
+fn refused(harness: &mut Harness, note: &str, frame: &[u8], reason: DropReason, internal: Option<Ipv4Addr>) {
     let guests = [GUEST_OUTSIDE, SIBLING_OUTSIDE];
-    let before = guests.map(|guest| bench.endpoint(guest));
+    let before = guests.map(|guest| harness.endpoint(guest));
     let mac = frame[6..12].try_into().unwrap();
-    let station = bench.station(ENVIRONMENT, mac);
-    bench.must(note, Program::GuestIngress, frame, &Outcome::Drop(reason, internal));
-    assert_eq!(guests.map(|guest| bench.endpoint(guest)), before, "{note}");
-    assert_eq!(bench.station(ENVIRONMENT, mac), station, "{note}");
+    let station = harness.station(ENVIRONMENT, mac);
+    harness.must(note, Program::GuestIngress, frame, &Outcome::Drop(reason, internal));
+    assert_eq!(guests.map(|guest| harness.endpoint(guest)), before, "{note}");
+    assert_eq!(harness.station(ENVIRONMENT, mac), station, "{note}");
 }
 
 /// Not dropped, whichever way it goes.
-fn accepted(bench: &mut Bench, note: &str, frame: &[u8]) {
-    let outcome = bench.observe(Program::GuestIngress, frame).unwrap();
+fn accepted(harness: &mut Harness, note: &str, frame: &[u8]) {
+    let outcome = harness.observe(Program::GuestIngress, frame).unwrap();
     assert!(!matches!(outcome, Outcome::Drop(..)), "{note}: {outcome:?}");
 }
 
-fn left(bench: &mut Bench, note: &str, frame: &[u8]) {
-    bench.must(note, Program::GuestIngress, frame, &Outcome::Next(frame.to_vec()));
+fn left(harness: &mut Harness, note: &str, frame: &[u8]) {
+    harness.must(note, Program::GuestIngress, frame, &Outcome::Next(frame.to_vec()));
 }
 
 #[test]
 fn on_a_port_of_its_own() {
-    let mut bench = Bench::load();
+    let mut harness = Harness::load();
     for source in [
         SIBLING,
         STRANGER,
@@ -80,9 +80,9 @@ fn on_a_port_of_its_own() {
             ("to a sibling", to_sibling(source, GUEST_MAC)),
             ("by ARP", asks(ROUTER_INSIDE_MAC.0, GUEST_MAC, source, ROUTER)),
         ] {
-            bench.learn(Some(GUEST));
+            harness.learn(Some(GUEST));
             refused(
-                &mut bench,
+                &mut harness,
                 &format!("{source} {way}"),
                 &frame,
                 SourceSpoofed,
@@ -91,16 +91,16 @@ fn on_a_port_of_its_own() {
         }
     }
     for source in [SIBLING, ROUTER, OUTSIDE] {
-        bench.learn(Some(GUEST));
+        harness.learn(Some(GUEST));
         refused(
-            &mut bench,
+            &mut harness,
             "broadcast",
             &to_everybody(source),
             SourceSpoofed,
             Some(GUEST),
         );
         let announcement = asks(EVERYBODY, GUEST_MAC, source, source);
-        refused(&mut bench, "announcement", &announcement, SourceSpoofed, Some(GUEST));
+        refused(&mut harness, "announcement", &announcement, SourceSpoofed, Some(GUEST));
         let reply = arp(
             SIBLING_MAC,
             GUEST_MAC,
@@ -108,125 +108,125 @@ fn on_a_port_of_its_own() {
             (GUEST_MAC, source),
             (SIBLING_MAC, SIBLING),
         );
-        refused(&mut bench, "reply", &reply, SourceSpoofed, Some(GUEST));
+        refused(&mut harness, "reply", &reply, SourceSpoofed, Some(GUEST));
     }
-    bench.learn(Some(GUEST));
-    accepted(&mut bench, "itself", &tcp(GUEST));
-    left(&mut bench, "itself, to everybody", &to_everybody(GUEST));
-    left(&mut bench, "announcement", &asks(EVERYBODY, GUEST_MAC, GUEST, GUEST));
+    harness.learn(Some(GUEST));
+    accepted(&mut harness, "itself", &tcp(GUEST));
+    left(&mut harness, "itself, to everybody", &to_everybody(GUEST));
+    left(&mut harness, "announcement", &asks(EVERYBODY, GUEST_MAC, GUEST, GUEST));
 }
 
 /// Who asks for an address by DHCP (RFC 2131), or tries one (RFC 5227), has none yet.
 #[test]
 fn without_an_address() {
-    let mut bench = Bench::load();
+    let mut harness = Harness::load();
     for owner in [Some(GUEST), None] {
-        bench.learn(owner);
-        left(&mut bench, "DHCP", &to_everybody(UNSPECIFIED));
-        left(&mut bench, "probe", &asks(EVERYBODY, GUEST_MAC, UNSPECIFIED, GUEST));
-        let quiet = bench.endpoint(GUEST_OUTSIDE).location;
+        harness.learn(owner);
+        left(&mut harness, "DHCP", &to_everybody(UNSPECIFIED));
+        left(&mut harness, "probe", &asks(EVERYBODY, GUEST_MAC, UNSPECIFIED, GUEST));
+        let quiet = harness.endpoint(GUEST_OUTSIDE).location;
         assert_eq!((quiet.mac.0, quiet.age.probed), (GUEST_MAC, 0));
     }
 }
 
 #[test]
 fn ethernet_addresses() {
-    let mut bench = Bench::load();
+    let mut harness = Harness::load();
     for owner in [Some(GUEST), None] {
-        bench.learn(owner);
+        harness.learn(owner);
         let router = frame(
             SIBLING_MAC,
             ROUTER_INSIDE_MAC.0,
             IPV4,
             &packet(GUEST, SIBLING, Payload::Tcp).bytes(),
         );
-        refused(&mut bench, "the router's", &router, MacSpoofed, owner);
+        refused(&mut harness, "the router's", &router, MacSpoofed, owner);
         let ipv6 = frame(EVERYBODY, ROUTER_INSIDE_MAC.0, 0x86dd, &[0x60; 60]);
-        refused(&mut bench, "the router's, IPv6", &ipv6, MacSpoofed, owner);
+        refused(&mut harness, "the router's, IPv6", &ipv6, MacSpoofed, owner);
         let another = asks(EVERYBODY, OTHER_MAC, GUEST, ROUTER);
-        refused(&mut bench, "ARP about another", &another, MacSpoofed, owner);
+        refused(&mut harness, "ARP about another", &another, MacSpoofed, owner);
     }
 }
 
 /// The configuration says which Ethernet address the guest has.
 #[test]
 fn a_configured_ethernet_address() {
-    let mut bench = Bench::load();
+    let mut harness = Harness::load();
     for owner in [Some(GUEST), None] {
-        bench.learn(owner);
+        harness.learn(owner);
         let mut guest = endpoint(ENVIRONMENT, GUEST, GUEST_MAC);
         guest.mac = Mac(GUEST_MAC);
-        bench.set_endpoint(GUEST_OUTSIDE, &guest);
+        harness.set_endpoint(GUEST_OUTSIDE, &guest);
         let ipv4 = to_sibling(GUEST, OTHER_MAC);
-        refused(&mut bench, "IPv4", &ipv4, MacSpoofed, owner);
+        refused(&mut harness, "IPv4", &ipv4, MacSpoofed, owner);
         let sender = (OTHER_MAC, GUEST);
         let announcement = arp(EVERYBODY, OTHER_MAC, REQUEST, sender, (NOBODY, GUEST));
-        refused(&mut bench, "ARP", &announcement, MacSpoofed, owner);
+        refused(&mut harness, "ARP", &announcement, MacSpoofed, owner);
         let ipv6 = frame(SIBLING_MAC, OTHER_MAC, 0x86dd, &[0x60; 60]);
         if owner.is_some() {
-            refused(&mut bench, "IPv6", &ipv6, MacSpoofed, owner);
+            refused(&mut harness, "IPv6", &ipv6, MacSpoofed, owner);
         } else {
-            accepted(&mut bench, "IPv6 of somebody else there", &ipv6);
+            accepted(&mut harness, "IPv6 of somebody else there", &ipv6);
         }
-        accepted(&mut bench, "the configured one", &tcp(GUEST));
+        accepted(&mut harness, "the configured one", &tcp(GUEST));
     }
     // Without one, it is what the guest says.
-    bench.learn(Some(GUEST));
-    accepted(&mut bench, "changed", &to_sibling(GUEST, OTHER_MAC));
-    assert_eq!(bench.endpoint(GUEST_OUTSIDE).location.mac.0, OTHER_MAC);
+    harness.learn(Some(GUEST));
+    accepted(&mut harness, "changed", &to_sibling(GUEST, OTHER_MAC));
+    assert_eq!(harness.endpoint(GUEST_OUTSIDE).location.mac.0, OTHER_MAC);
 }
 
 /// Any of the environment's guests may be there, but not one that was heard elsewhere just now.
 #[test]
 fn on_a_port_of_others() {
-    let mut bench = Bench::load();
+    let mut harness = Harness::load();
     for source in [STRANGER, GUEST_OUTSIDE, OUTSIDE, UNSPECIFIED] {
-        bench.learn(None);
-        refused(&mut bench, &format!("{source}"), &tcp(source), SourceSpoofed, None);
+        harness.learn(None);
+        refused(&mut harness, &format!("{source}"), &tcp(source), SourceSpoofed, None);
         let announcement = asks(ROUTER_INSIDE_MAC.0, GUEST_MAC, source, ROUTER);
         refused(
-            &mut bench,
+            &mut harness,
             &format!("{source} by ARP"),
             &announcement,
             SourceSpoofed,
             None,
         );
     }
-    refused(&mut bench, "the router", &tcp(ROUTER), MacSpoofed, None);
+    refused(&mut harness, "the router", &tcp(ROUTER), MacSpoofed, None);
     for source in [GUEST, SIBLING] {
-        bench.learn(None);
-        accepted(&mut bench, &format!("{source}"), &tcp(source));
+        harness.learn(None);
+        accepted(&mut harness, &format!("{source}"), &tcp(source));
     }
-    let heard_elsewhere = |bench: &mut Bench, owner, milliseconds| {
-        bench.learn(owner);
+    let heard_elsewhere = |harness: &mut Harness, owner, milliseconds| {
+        harness.learn(owner);
         let mut guest = endpoint(ENVIRONMENT, GUEST, SIBLING_MAC);
         guest.location.interface = NOWHERE;
         guest.location.age = Age::new(now() - milliseconds * MILLISECOND);
-        bench.set_endpoint(GUEST_OUTSIDE, &guest);
+        harness.set_endpoint(GUEST_OUTSIDE, &guest);
     };
-    heard_elsewhere(&mut bench, None, 100);
-    refused(&mut bench, "just now", &tcp(GUEST), SourceSpoofed, None);
-    heard_elsewhere(&mut bench, None, 700);
-    accepted(&mut bench, "a while ago", &tcp(GUEST));
-    let location = bench.endpoint(GUEST_OUTSIDE).location;
+    heard_elsewhere(&mut harness, None, 100);
+    refused(&mut harness, "just now", &tcp(GUEST), SourceSpoofed, None);
+    heard_elsewhere(&mut harness, None, 700);
+    accepted(&mut harness, "a while ago", &tcp(GUEST));
+    let location = harness.endpoint(GUEST_OUTSIDE).location;
     assert_eq!((location.mac.0, location.interface), (GUEST_MAC, 1));
-    heard_elsewhere(&mut bench, Some(GUEST), 100);
-    accepted(&mut bench, "on its own port it is at home", &tcp(GUEST));
+    heard_elsewhere(&mut harness, Some(GUEST), 100);
+    accepted(&mut harness, "on its own port it is at home", &tcp(GUEST));
 }
 
 #[test]
 fn malformed_packets_go_nowhere() {
-    let mut bench = Bench::load();
+    let mut harness = Harness::load();
     for owner in [Some(GUEST), None] {
-        bench.learn(owner);
+        harness.learn(owner);
         for to in [ROUTER_INSIDE_MAC.0, SIBLING_MAC, EVERYBODY] {
             let mut ipv4 = tcp(GUEST);
             ipv4[..6].copy_from_slice(&to);
             ipv4[14] = 0x44;
-            refused(&mut bench, "IPv4", &ipv4, MalformedIpv4, owner);
+            refused(&mut harness, "IPv4", &ipv4, MalformedIpv4, owner);
             let mut question = asks(to, GUEST_MAC, GUEST, ROUTER);
             question[21] = 0;
-            refused(&mut bench, "ARP", &question, MalformedArp, owner);
+            refused(&mut harness, "ARP", &question, MalformedArp, owner);
         }
     }
 }
@@ -234,16 +234,16 @@ fn malformed_packets_go_nowhere() {
 /// A bridge drops frames from a group or from nobody, and learns nothing from them.
 #[test]
 fn sources_that_are_no_station() {
-    let mut bench = Bench::load();
+    let mut harness = Harness::load();
     for mac in [EVERYBODY, [1, 0, 0x5e, 0, 0, 1], NOBODY] {
         for packet in [
             packet(GUEST, OUTSIDE, Payload::Tcp),
             packet(SIBLING, OUTSIDE, Payload::Tcp),
         ] {
-            bench.learn(Some(GUEST));
-            left(&mut bench, "left to the bridge", &sent_by(mac, &packet));
-            assert_eq!(bench.endpoint(GUEST_OUTSIDE).location.mac.0, GUEST_MAC);
-            assert_eq!(bench.station(ENVIRONMENT, mac), None);
+            harness.learn(Some(GUEST));
+            left(&mut harness, "left to the bridge", &sent_by(mac, &packet));
+            assert_eq!(harness.endpoint(GUEST_OUTSIDE).location.mac.0, GUEST_MAC);
+            assert_eq!(harness.station(ENVIRONMENT, mac), None);
         }
     }
 }

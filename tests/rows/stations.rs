@@ -5,9 +5,10 @@ use envnet_common::{
     age::Age,
     maps::{Location, ROUTER_INSIDE_MAC},
 };
+use envnet_fuzz::harness::LOOPBACK;
 
 use crate::{
-    bench::{Bench, LOOPBACK, Outcome, Program},
+    harness::{Harness, Outcome, Program},
     host::{NOWHERE, endpoint, now},
     names::{
         ENVIRONMENT, EVERYBODY, GUEST, GUEST_MAC, GUEST_OUTSIDE, IPV4, OTHER_ENVIRONMENT, OUTSIDE, ROUTER, SIBLING,
@@ -48,33 +49,33 @@ fn left(frame: &[u8]) -> Outcome {
 
 #[test]
 fn heard_stations_are_learned() {
-    let mut bench = Bench::load();
-    bench.learn(Some(GUEST));
+    let mut harness = Harness::load();
+    harness.learn(Some(GUEST));
     let before = now();
     let sent = sent_by(GUEST_MAC, &packet(GUEST, OUTSIDE, Payload::Tcp));
-    bench.observe(Program::GuestIngress, &sent).unwrap();
-    let station = bench.station(ENVIRONMENT, GUEST_MAC).expect("learned");
+    harness.observe(Program::GuestIngress, &sent).unwrap();
+    let station = harness.station(ENVIRONMENT, GUEST_MAC).expect("learned");
     assert_eq!(station.interface, LOOPBACK);
     assert!(station.last_seen >= before);
-    assert_eq!(bench.station(OTHER_ENVIRONMENT, GUEST_MAC), None);
+    assert_eq!(harness.station(OTHER_ENVIRONMENT, GUEST_MAC), None);
 }
 
 /// Who was quiet while somebody else spoke in its name only has to speak.
 #[test]
 fn a_guest_takes_its_own_address_back() {
-    let mut bench = Bench::load();
+    let mut harness = Harness::load();
     let sent = sent_by(GUEST_MAC, &packet(GUEST, OUTSIDE, Payload::Tcp));
-    bench.learn(Some(GUEST));
+    harness.learn(Some(GUEST));
     let mut guest = endpoint(ENVIRONMENT, GUEST, GUEST_MAC);
     guest.location.age = Age::new(now() - SECOND);
-    bench.set_endpoint(GUEST_OUTSIDE, &guest);
-    bench.set_station(ENVIRONMENT, GUEST_MAC, NOWHERE, now());
+    harness.set_endpoint(GUEST_OUTSIDE, &guest);
+    harness.set_station(ENVIRONMENT, GUEST_MAC, NOWHERE, now());
     assert!(matches!(
-        bench.observe(Program::GuestIngress, &sent),
+        harness.observe(Program::GuestIngress, &sent),
         Ok(Outcome::Redirect(_))
     ));
     assert_eq!(
-        bench.station(ENVIRONMENT, GUEST_MAC).map(|station| station.interface),
+        harness.station(ENVIRONMENT, GUEST_MAC).map(|station| station.interface),
         Some(LOOPBACK)
     );
 }
@@ -82,57 +83,57 @@ fn a_guest_takes_its_own_address_back() {
 /// A guest cannot fill the table for everybody by changing its address with every frame.
 #[test]
 fn a_guest_has_one_address_at_a_time() {
-    let mut bench = Bench::load();
-    bench.learn(Some(GUEST));
+    let mut harness = Harness::load();
+    harness.learn(Some(GUEST));
     let other = [2, 0, 0, 0, 0, 0x77];
     let sent = sent_by(other, &packet(GUEST, OUTSIDE, Payload::Tcp));
     let mut guest = endpoint(ENVIRONMENT, GUEST, GUEST_MAC);
     guest.location.age = Age::new(now());
-    bench.set_endpoint(GUEST_OUTSIDE, &guest);
-    bench.observe(Program::GuestIngress, &sent).unwrap();
-    assert_eq!(bench.station(ENVIRONMENT, other), None);
+    harness.set_endpoint(GUEST_OUTSIDE, &guest);
+    harness.observe(Program::GuestIngress, &sent).unwrap();
+    assert_eq!(harness.station(ENVIRONMENT, other), None);
     guest.location.age = Age::new(now() - SECOND / 10);
-    bench.set_endpoint(GUEST_OUTSIDE, &guest);
-    bench.observe(Program::GuestIngress, &sent).unwrap();
-    assert!(bench.station(ENVIRONMENT, other).is_some());
+    harness.set_endpoint(GUEST_OUTSIDE, &guest);
+    harness.observe(Program::GuestIngress, &sent).unwrap();
+    assert!(harness.station(ENVIRONMENT, other).is_some());
 }
 
 #[test]
 fn nobody_takes_the_address_of_who_speaks() {
-    let mut bench = Bench::load();
+    let mut harness = Harness::load();
     let sent = sent_by(GUEST_MAC, &packet(GUEST, OUTSIDE, Payload::Tcp));
     for owner in [Some(GUEST), None] {
-        bench.learn(owner);
+        harness.learn(owner);
         let mut guest = endpoint(ENVIRONMENT, GUEST, GUEST_MAC);
         guest.location = Location::default();
-        bench.set_endpoint(GUEST_OUTSIDE, &guest);
-        bench.set_station(ENVIRONMENT, GUEST_MAC, NOWHERE, now());
-        bench.must(
+        harness.set_endpoint(GUEST_OUTSIDE, &guest);
+        harness.set_station(ENVIRONMENT, GUEST_MAC, NOWHERE, now());
+        harness.must(
             "speaks elsewhere",
             Program::GuestIngress,
             &sent,
             &Outcome::Drop(MacSpoofed, Some(GUEST)),
         );
         assert_eq!(
-            bench.station(ENVIRONMENT, GUEST_MAC).map(|station| station.interface),
+            harness.station(ENVIRONMENT, GUEST_MAC).map(|station| station.interface),
             Some(NOWHERE)
         );
         // In another environment, every address is another's.
-        bench.learn(owner);
-        bench.set_station(OTHER_ENVIRONMENT, GUEST_MAC, NOWHERE, now());
+        harness.learn(owner);
+        harness.set_station(OTHER_ENVIRONMENT, GUEST_MAC, NOWHERE, now());
         assert_ne!(
-            bench.observe(Program::GuestIngress, &sent),
+            harness.observe(Program::GuestIngress, &sent),
             Ok(Outcome::Drop(MacSpoofed, Some(GUEST)))
         );
         // It has moved.
-        bench.learn(owner);
-        bench.set_station(ENVIRONMENT, GUEST_MAC, NOWHERE, now() - 6 * SECOND / 10);
+        harness.learn(owner);
+        harness.set_station(ENVIRONMENT, GUEST_MAC, NOWHERE, now() - 6 * SECOND / 10);
         assert_ne!(
-            bench.observe(Program::GuestIngress, &sent),
+            harness.observe(Program::GuestIngress, &sent),
             Ok(Outcome::Drop(MacSpoofed, Some(GUEST)))
         );
         assert_eq!(
-            bench.station(ENVIRONMENT, GUEST_MAC).map(|station| station.interface),
+            harness.station(ENVIRONMENT, GUEST_MAC).map(|station| station.interface),
             Some(LOOPBACK)
         );
     }
@@ -141,27 +142,27 @@ fn nobody_takes_the_address_of_who_speaks() {
 /// Nor is anything else believed that such a frame says.
 #[test]
 fn who_takes_an_address_teaches_nothing() {
-    let mut bench = Bench::load();
-    bench.learn(Some(GUEST));
-    bench.set_station(ENVIRONMENT, SIBLING_MAC, NOWHERE, now());
+    let mut harness = Harness::load();
+    harness.learn(Some(GUEST));
+    harness.set_station(ENVIRONMENT, SIBLING_MAC, NOWHERE, now());
     let sent = sent_by(SIBLING_MAC, &packet(GUEST, OUTSIDE, Payload::Tcp));
     let dropped = Outcome::Drop(MacSpoofed, Some(GUEST));
-    bench.must("the sibling's", Program::GuestIngress, &sent, &dropped);
-    assert_eq!(bench.endpoint(GUEST_OUTSIDE).location.mac.0, GUEST_MAC);
+    harness.must("the sibling's", Program::GuestIngress, &sent, &dropped);
+    assert_eq!(harness.endpoint(GUEST_OUTSIDE).location.mac.0, GUEST_MAC);
 }
 
 #[test]
 fn to_a_sibling() {
-    let mut bench = Bench::load();
+    let mut harness = Harness::load();
     let frame = to_sibling();
     let mut case = |note: &str, environment, interface, silent: u64, outcome: Outcome| {
-        bench.learn(Some(GUEST));
+        harness.learn(Some(GUEST));
         let Some(heard) = now().checked_sub(silent) else {
             // The kernel has not run that long, as in a guest that was just booted.
             return;
         };
-        bench.set_station(environment, SIBLING_MAC, interface, heard);
-        bench.must(note, Program::GuestIngress, &frame, &outcome);
+        harness.set_station(environment, SIBLING_MAC, interface, heard);
+        harness.must(note, Program::GuestIngress, &frame, &outcome);
     };
     case("speaks", ENVIRONMENT, NOWHERE, 0, redirected(&frame));
     case("in another environment", OTHER_ENVIRONMENT, NOWHERE, 0, left(&frame));
@@ -173,11 +174,11 @@ fn to_a_sibling() {
         SECOND,
         left(&frame),
     );
-    bench.learn(Some(GUEST));
-    bench.must("never heard", Program::GuestIngress, &frame, &left(&frame));
+    harness.learn(Some(GUEST));
+    harness.must("never heard", Program::GuestIngress, &frame, &left(&frame));
     let mut to_everybody = frame.clone();
     to_everybody[..6].copy_from_slice(&EVERYBODY);
-    bench.must(
+    harness.must(
         "to everybody",
         Program::GuestIngress,
         &to_everybody,
@@ -187,16 +188,16 @@ fn to_a_sibling() {
 
 #[test]
 fn from_the_router() {
-    let mut bench = Bench::load();
+    let mut harness = Harness::load();
     let frame = from_router(GUEST_MAC);
     let mut case = |note: &str, environment, interface, silent: u64, outcome: Outcome| {
-        bench.learn(Some(ROUTER));
+        harness.learn(Some(ROUTER));
         let Some(heard) = now().checked_sub(silent) else {
             // The kernel has not run that long, as in a guest that was just booted.
             return;
         };
-        bench.set_station(environment, GUEST_MAC, interface, heard);
-        bench.must(note, Program::RouterPort, &frame, &outcome);
+        harness.set_station(environment, GUEST_MAC, interface, heard);
+        harness.must(note, Program::RouterPort, &frame, &outcome);
     };
     case("speaks", ENVIRONMENT, NOWHERE, 0, redirected(&frame));
     case("silent", ENVIRONMENT, LOOPBACK, SECOND, redirected(&frame));
@@ -209,11 +210,11 @@ fn from_the_router() {
     );
     case("forgotten", ENVIRONMENT, LOOPBACK, LONG, left(&frame));
     case("in another environment", OTHER_ENVIRONMENT, LOOPBACK, 0, left(&frame));
-    bench.learn(Some(ROUTER));
-    bench.must("never heard", Program::RouterPort, &frame, &left(&frame));
-    assert_eq!(bench.station(ENVIRONMENT, ROUTER_INSIDE_MAC.0), None);
+    harness.learn(Some(ROUTER));
+    harness.must("never heard", Program::RouterPort, &frame, &left(&frame));
+    assert_eq!(harness.station(ENVIRONMENT, ROUTER_INSIDE_MAC.0), None);
     for group in [EVERYBODY, [1, 0, 0x5e, 0, 0, 1]] {
         let frame = from_router(group);
-        bench.must("to a group", Program::RouterPort, &frame, &left(&frame));
+        harness.must("to a group", Program::RouterPort, &frame, &left(&frame));
     }
 }

@@ -9,11 +9,10 @@ use envnet_lab::socket;
 use nix::net::if_::if_nametoindex;
 
 use crate::{
-    bench::{Bench, Program},
+    harness::{Harness, Program},
     host::{self, endpoint},
     names::{ENVIRONMENT, GATEWAY, GUEST, GUEST_MAC, GUEST_OUTSIDE, NEIGHBOUR, NEXT_HOP, OUTSIDE, incoming, sent_by},
-    ordinary::forwarded,
-    packet::{Payload, packet},
+    packet::{Payload, forwarded, packet},
 };
 
 /// VLAN 5, a priority only, and a provider's tag.
@@ -28,13 +27,13 @@ fn ip(arguments: &str) {
 
 /// A guest on a tap, an uplink, and what is at the far end of both.
 struct Wires {
-    _bench: Bench,
+    _bench: Harness,
     guest: UdpSocket,
     wire: UdpSocket,
 }
 
 fn wires() -> Wires {
-    let mut bench = Bench::load();
+    let mut harness = Harness::load();
     host::enter_another();
     for pair in [["tap", "guest"], ["uplink", "wire"]] {
         ip(&format!("link add {} type veth peer name {}", pair[0], pair[1]));
@@ -45,24 +44,24 @@ fn wires() -> Wires {
         }
     }
     let [tap, uplink] = ["tap", "uplink"].map(|link| if_nametoindex(link).unwrap());
-    bench.learn(Some(GUEST));
+    harness.learn(Some(GUEST));
     let port = Port {
         router: tap,
         exit: uplink,
         ..host::port(Some(GUEST))
     };
-    bench.hash_map("PORTS").insert(tap, port, 0).unwrap();
+    harness.hash_map("PORTS").insert(tap, port, 0).unwrap();
     let mut guest = endpoint(ENVIRONMENT, GUEST, GUEST_MAC);
     guest.location.interface = tap;
     // The test may take longer than anything is remembered.
     guest.location.age.confirmed = u64::MAX / 2;
-    bench.set_endpoint(GUEST_OUTSIDE, &guest);
-    bench.set_next_hop(NEXT_HOP, NEIGHBOUR, guest.location.age);
-    bench.attach(Program::GuestIngress, "tap", TcAttachType::Ingress);
-    bench.attach(Program::UplinkIngress, "uplink", TcAttachType::Ingress);
+    harness.set_endpoint(GUEST_OUTSIDE, &guest);
+    harness.set_next_hop(NEXT_HOP, NEIGHBOUR, guest.location.age);
+    harness.attach(Program::GuestIngress, "tap", TcAttachType::Ingress);
+    harness.attach(Program::UplinkIngress, "uplink", TcAttachType::Ingress);
     let [guest, wire] = ["guest", "wire"].map(|link| socket::frames(link).unwrap());
     Wires {
-        _bench: bench,
+        _bench: harness,
         guest,
         wire,
     }

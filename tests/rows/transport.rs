@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 use etherparse::TcpHeader;
 
 use crate::{
-    bench::{Row, run},
     directions::{both_ways, comes_in_from, goes_out_to},
+    harness::{Row, run},
     names::{GUEST, GUEST_OUTSIDE},
     packet::{Packet, Payload, Sum, packet},
 };

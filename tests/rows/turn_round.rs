@@ -7,7 +7,7 @@ use envnet_lab::socket;
 
 use crate::{
     arp::{NOBODY, REQUEST, arp},
-    bench::{Bench, Outcome, Program},
+    harness::{Harness, Outcome, Program},
     host,
     names::{EVERYBODY, GATEWAY, GUEST_OUTSIDE, HOST, IPV4, NEIGHBOUR, OTHER_GATEWAY, OUTSIDE, ROUTER_OUTSIDE},
     packet::{Payload, frame, packet},
@@ -19,19 +19,19 @@ fn between(to: [u8; 6], from: [u8; 6]) -> Vec<u8> {
 
 #[test]
 fn between_the_host_and_a_gateway() {
-    let mut bench = Bench::load();
-    bench.learn(None);
+    let mut harness = Harness::load();
+    harness.learn(None);
     for (note, frame) in [
         ("to a gateway", between(GATEWAY, HOST)),
         ("to another", between(OTHER_GATEWAY, HOST)),
         ("from a gateway", between(HOST, GATEWAY)),
         ("from another", between(HOST, OTHER_GATEWAY)),
     ] {
-        bench.must(note, Program::UplinkEgress, &frame, &Outcome::Redirect(frame.clone()));
+        harness.must(note, Program::UplinkEgress, &frame, &Outcome::Redirect(frame.clone()));
     }
     let unicast = arp(GATEWAY, HOST, REQUEST, (HOST, OUTSIDE), (NOBODY, GUEST_OUTSIDE));
     let turned = Outcome::Redirect(unicast.clone());
-    bench.must(
+    harness.must(
         "the host confirms what it knows",
         Program::UplinkEgress,
         &unicast,
@@ -41,8 +41,8 @@ fn between_the_host_and_a_gateway() {
 
 #[test]
 fn everything_else_leaves() {
-    let mut bench = Bench::load();
-    bench.learn(None);
+    let mut harness = Harness::load();
+    harness.learn(None);
     let mut near = GATEWAY;
     near[5] ^= 0x80;
     for (note, frame) in [
@@ -63,15 +63,15 @@ fn everything_else_leaves() {
             ),
         ),
     ] {
-        bench.must(note, Program::UplinkEgress, &frame, &Outcome::Next(frame.clone()));
+        harness.must(note, Program::UplinkEgress, &frame, &Outcome::Next(frame.clone()));
     }
 }
 
 /// It may ask for the host, which would otherwise not hear it.
 #[test]
 fn the_host_gets_a_copy_of_what_a_gateway_asks_everybody() {
-    let mut bench = Bench::load();
-    bench.learn(None);
+    let mut harness = Harness::load();
+    harness.learn(None);
     host::enter_another();
     let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
     assert!(up.success());
@@ -87,13 +87,13 @@ fn the_host_gets_a_copy_of_what_a_gateway_asks_everybody() {
     let left = Outcome::Next(question.clone());
     // Only the one from a gateway is copied.
     let hosts = arp(EVERYBODY, HOST, REQUEST, (HOST, OUTSIDE), (NOBODY, OUTSIDE));
-    bench.must(
+    harness.must(
         "the host asks",
         Program::UplinkEgress,
         &hosts,
         &Outcome::Next(hosts.clone()),
     );
-    bench.must("a gateway asks", Program::UplinkEgress, &question, &left);
+    harness.must("a gateway asks", Program::UplinkEgress, &question, &left);
     let mut buffer = [0; 256];
     let length = ingress.recv(&mut buffer).expect("no copy");
     assert_eq!(buffer[..length], question);

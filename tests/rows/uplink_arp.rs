@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use crate::{
     arp::{NOBODY, REPLY, REQUEST, arp},
-    bench::{Bench, Outcome, Program},
+    harness::{Harness, Outcome, Program},
     names::{
         ELSEWHERE, EVERYBODY, GATEWAY, GUEST, GUEST_OUTSIDE, HOST, NEIGHBOUR, OTHER_GATEWAY, OUTSIDE, ROUTER_OUTSIDE,
         STRANGER_OUTSIDE,
@@ -28,14 +28,14 @@ fn answer(gateway: [u8; 6], mac: [u8; 6], asker: Ipv4Addr, target: Ipv4Addr) -> 
 
 #[test]
 fn mapped_addresses_are_answered_for() {
-    let mut bench = Bench::load();
-    bench.learn(None);
+    let mut harness = Harness::load();
+    harness.learn(None);
     for (program, mac) in [(Program::UplinkIngress, NEIGHBOUR), (Program::UplinkEgress, HOST)] {
         for (target, gateway) in MAPPED {
             for asker in [OUTSIDE, Ipv4Addr::UNSPECIFIED, [172, 16, 0, 5].into()] {
                 let frame = question(EVERYBODY, mac, asker, target);
                 let answer = answer(gateway, mac, asker, target);
-                bench.must(
+                harness.must(
                     &format!("{asker} asks for {target}, {program:?}"),
                     program,
                     &frame,
@@ -48,17 +48,17 @@ fn mapped_addresses_are_answered_for() {
     for (target, gateway) in MAPPED {
         let frame = question(gateway, NEIGHBOUR, OUTSIDE, target);
         let answer = answer(gateway, NEIGHBOUR, OUTSIDE, target);
-        bench.must("unicast", Program::UplinkIngress, &frame, &answer);
+        harness.must("unicast", Program::UplinkIngress, &frame, &answer);
     }
 }
 
 #[test]
 fn nothing_else_is() {
-    let mut bench = Bench::load();
-    bench.learn(None);
+    let mut harness = Harness::load();
+    harness.learn(None);
     let mut left = |note: &str, program, frame: Vec<u8>| {
         let left = Outcome::Next(frame.clone());
-        bench.must(note, program, &frame, &left);
+        harness.must(note, program, &frame, &left);
     };
     for (program, mac) in [(Program::UplinkIngress, NEIGHBOUR), (Program::UplinkEgress, HOST)] {
         for target in [

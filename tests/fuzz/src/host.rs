@@ -17,7 +17,7 @@ use envnet_common::{
 };
 use envnet_model::World;
 
-use crate::{kernel::LOOPBACK, pure, worlds};
+use crate::{harness::LOOPBACK, pure, worlds};
 
 /// The Ethernet address of the one next hop.
 pub(crate) const NEXT_HOP_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xee];

@@ -1,14 +1,12 @@
-//! The real programs, run with `BPF_PROG_TEST_RUN`: the kernel runs one on a frame and gives back what it became.
-//!
-//! The frame seems to be on the loopback interface, and no redirect is carried out, so nothing leaves.
+//! The programs in the [`harness`], with the maps of a world.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use anyhow::{Context, Result, bail};
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf,
     maps::{HashMap, MapData, PerCpuHashMap, PerCpuValues},
-    programs::{Program as Loaded, SchedClassifier, TcAttachType, TestRun, TestRunOptions, Xdp},
+    programs::{SchedClassifier, TcAttachType},
 };
 use envnet_common::{
     Address, DropReason,
@@ -16,37 +14,17 @@ use envnet_common::{
 };
 use envnet_model::{Direction, World};
 
-use crate::{Program, corpus::hex, host::Host, pure};
+use crate::{
+    Program,
+    harness::{self, Action, LOOPBACK},
+    host::Host,
+    pure,
+};
 
-/// Index of the loopback interface in every network namespace.
-pub(crate) const LOOPBACK: u32 = 1;
 /// Longer than any frame that is run; the kernel takes one page with room for its own data.
 const LONGEST: usize = 4096;
 /// More than a world has mappings, and ways to be counted.
 const MOST_ENTRIES: u32 = 1024;
-
-const TC_ACT_OK: u32 = 0;
-const TC_ACT_SHOT: u32 = 2;
-const TC_ACT_REDIRECT: u32 = 7;
-const TC_ACT_UNSPEC: u32 = u32::MAX;
-const XDP_DROP: u32 = 1;
-const XDP_PASS: u32 = 2;
-const XDP_REDIRECT: u32 = 4;
-
-/// What a program did with a frame. What it became is in the buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Let it go on.
-    Pass,
-    /// Turned it round, or sent it elsewhere.
-    Redirect,
-    /// Left it to whoever is next.
-    Next,
-    /// Dropped it.
-    Drop,
-    /// A code that the programs do not know.
-    Unknown(u32),
-}
 
 /// Environment, reason and internal address under which drops are counted.
 pub type DropCount = BTreeMap<(u32, &'static str, Option<Ipv4Addr>), u64>;
@@ -68,21 +46,13 @@ pub struct Kernel {
 impl Kernel {
     /// Loads the programs.
     pub fn load() -> Result<Self> {
-        let mut sized = EbpfLoader::new();
-        for map in [COUNTERS, DROPS, ENDPOINTS, ENVIRONMENTS, MAPPINGS] {
-            // The kernel walks through every bucket to list the few entries.
-            sized.map_max_entries(map, MOST_ENTRIES);
-        }
-        let mut programs = sized
-            .load(envnet::EBPF_OBJECT)
-            .context("the programs cannot be loaded: this needs root and a kernel with BPF")?;
-        for program in Program::ALL {
-            match programs.program_mut(program.name()).context("no such program")? {
-                Loaded::SchedClassifier(loaded) => loaded.load()?,
-                Loaded::Xdp(loaded) => loaded.load()?,
-                _ => bail!("{} is of a type that nobody attaches", program.name()),
-            }
-        }
+        let maps = [COUNTERS, DROPS, ENDPOINTS, ENVIRONMENTS, MAPPINGS];
+        let mut programs = harness::load(
+            envnet::EBPF_OBJECT,
+            Program::ALL.map(Program::name),
+            &maps,
+            MOST_ENTRIES,
+        )?;
         let host = Host::take(&mut programs)?;
         let mut take = |name: &str| programs.take_map(name).with_context(|| format!("no map {name}"));
         let [environments, mappings, counters, drops] =
@@ -148,27 +118,8 @@ impl Kernel {
 
     /// Runs one program; the second value is what the frame became.
     pub fn run(&mut self, program: Program, frame: &[u8]) -> Result<(Action, &[u8])> {
-        let loaded = self.programs.program(program.name()).context("no such program")?;
-        let options = TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut self.buffer),
-            ..TestRunOptions::default()
-        };
-        let is_xdp = program == Program::UplinkXdp;
-        let result = if is_xdp {
-            <&Xdp>::try_from(loaded)?.test_run(options)
-        } else {
-            <&SchedClassifier>::try_from(loaded)?.test_run(options)
-        };
-        let result = result.with_context(|| format!("the kernel does not run a program on {}", hex(frame)))?;
-        let action = match (is_xdp, result.return_value) {
-            (false, TC_ACT_OK) => Action::Pass,
-            (false, TC_ACT_SHOT) | (true, XDP_DROP) => Action::Drop,
-            (false, TC_ACT_REDIRECT) | (true, XDP_REDIRECT) => Action::Redirect,
-            (false, TC_ACT_UNSPEC) | (true, XDP_PASS) => Action::Next,
-            (_, code) => Action::Unknown(code),
-        };
-        Ok((action, &self.buffer[..result.data_size_out as usize]))
+        let (action, length) = harness::run(&self.programs, program.name(), frame, &mut self.buffer)?;
+        Ok((action, &self.buffer[..length]))
     }
 
     /// Reads the drop counters and empties them.
@@ -192,13 +143,7 @@ impl Kernel {
         let mut count = TranslatedCount::new();
         for entry in &self.counters {
             let (key, values) = entry?;
-            let sum = count.entry((key.environment, key.internal.into())).or_default();
-            for value in values.iter() {
-                let each = [value.packets_in, value.bytes_in, value.packets_out, value.bytes_out];
-                for (sum, value) in sum.iter_mut().zip(each) {
-                    *sum += value;
-                }
-            }
+            count.insert((key.environment, key.internal.into()), harness::sum(&values));
         }
         count.retain(|_, counts| *counts != [0; 4]);
         self.reset_counters()?;

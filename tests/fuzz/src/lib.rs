@@ -13,6 +13,8 @@ pub mod differential;
 mod due;
 pub mod generate;
 #[cfg(feature = "kernel")]
+pub mod harness;
+#[cfg(feature = "kernel")]
 mod host;
 #[cfg(feature = "kernel")]
 pub mod kernel;

@@ -1,37 +1,22 @@
-//! Runs rows: each is one frame through one program with `BPF_PROG_TEST_RUN`, on maps of its own.
-//!
-//! The kernel runs the program as if the frame were on the loopback interface of the thread's network namespace, and carries
-//! out no redirect, so nothing leaves and no other interface is needed.
+//! Runs rows in the harness of `envnet-fuzz`, on maps of their own.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf,
     maps::{HashMap, Map, MapData, PerCpuHashMap, PerCpuValues},
-    programs::{Program as Loaded, SchedClassifier, TcAttachType, TestRun, TestRunOptions, Xdp, tc},
+    programs::{SchedClassifier, TcAttachType, tc},
 };
 use envnet_common::{
     Address, DropReason,
     maps::{Counters, DropKey, Environment, Mapping, MappingKey},
 };
+use envnet_fuzz::harness::{self, Action, LOOPBACK};
 
 use crate::{
     fast, host,
     names::{ENVIRONMENT, MAPPED, OTHER_ENVIRONMENT, OTHER_MAPPED},
 };
-
-/// Index of the loopback interface in every network namespace.
-pub(crate) const LOOPBACK: u32 = 1;
-
-/// Return codes, from `linux/pkt_cls.h`.
-const TC_ACT_OK: u32 = 0;
-const TC_ACT_SHOT: u32 = 2;
-const TC_ACT_REDIRECT: u32 = 7;
-const TC_ACT_UNSPEC: u32 = u32::MAX;
-/// The same, from `linux/bpf.h`.
-const XDP_DROP: u32 = 1;
-const XDP_PASS: u32 = 2;
-const XDP_REDIRECT: u32 = 4;
 
 /// Which program a frame is for. Rows are for the first two; what the others must do follows from that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,16 +59,16 @@ pub(crate) struct Row {
 /// Runs all rows on both paths, and fails with every one that went wrong.
 #[track_caller]
 pub(crate) fn run(rows: &[Row]) {
-    let mut bench = Bench::load();
-    bench.learn(None);
+    let mut harness = Harness::load();
+    harness.learn(None);
     let (mut runs, mut taken) = (0, 0);
     let mut failures = Vec::new();
     for row in rows {
-        failures.extend(bench.check(row).err());
-        for run in fast::runs(&mut bench, row) {
+        failures.extend(harness.check(row).err());
+        for run in fast::runs(&mut harness, row) {
             runs += 1;
             taken += usize::from(!run.counted.is_empty());
-            failures.extend(bench.check_fast(&run).err());
+            failures.extend(harness.check_fast(&run).err());
         }
     }
     println!("{} rows; {runs} runs on the fast path, which took {taken}", rows.len());
@@ -102,13 +87,13 @@ pub(crate) fn assert_none(failures: &[String]) {
 }
 
 /// The programs, loaded, with two environments in their maps.
-pub(crate) struct Bench {
+pub(crate) struct Harness {
     object: Ebpf,
     /// The environment that the interface belongs to.
     environment: u32,
 }
 
-impl Bench {
+impl Harness {
     pub(crate) fn load() -> Self {
         Self::load_object(envnet::EBPF_OBJECT)
     }
@@ -116,8 +101,7 @@ impl Bench {
     /// Like [`Self::load`], with another object of the same programs.
     pub(crate) fn load_object(object: &[u8]) -> Self {
         host::enter();
-        let mut loader = EbpfLoader::new();
-        for map in [
+        let maps = [
             "COUNTERS",
             "DROPS",
             "ENDPOINTS",
@@ -125,25 +109,13 @@ impl Bench {
             "NEXT_HOPS",
             "PORTS",
             "FDB",
-        ] {
-            // The kernel walks through every bucket to list the few entries.
-            loader.map_max_entries(map, 64);
-        }
-        let mut object = loader
-            .load(object)
-            .expect("cannot load the programs: these tests need root and a kernel with BPF");
-        for program in Program::ALL {
-            match object.program_mut(program.name()).unwrap() {
-                Loaded::SchedClassifier(program) => program.load().unwrap(),
-                Loaded::Xdp(program) => program.load().unwrap(),
-                _ => panic!("{program:?} is of a type that nobody attaches"),
-            }
-        }
-        let mut bench = Self {
+        ];
+        let object = harness::load(object, Program::ALL.map(Program::name), &maps, 64).unwrap();
+        let mut harness = Self {
             object,
             environment: ENVIRONMENT,
         };
-        bench.stand_at(&host::environment(ENVIRONMENT));
+        harness.stand_at(&host::environment(ENVIRONMENT));
         let own = MAPPED.map(|addresses| (ENVIRONMENT, addresses));
         for (environment, (internal, external)) in own.into_iter().chain([(OTHER_ENVIRONMENT, OTHER_MAPPED)]) {
             let key = MappingKey {
@@ -151,12 +123,15 @@ impl Bench {
                 internal: internal.into(),
             };
             let external = external.into();
-            bench.hash_map("MAPPINGS").insert(key, Mapping { external }, 0).unwrap();
+            harness
+                .hash_map("MAPPINGS")
+                .insert(key, Mapping { external }, 0)
+                .unwrap();
             let cpus = aya::util::nr_cpus().unwrap();
             let zeroes = PerCpuValues::try_from(vec![Counters::default(); cpus]).unwrap();
-            bench.counters().insert(key, zeroes, 0).unwrap();
+            harness.counters().insert(key, zeroes, 0).unwrap();
         }
-        bench
+        harness
     }
 
     /// Makes the loopback interface the `gwE` of this environment.
@@ -191,7 +166,8 @@ impl Bench {
     pub(crate) fn check_fast(&mut self, run: &fast::Run) -> Result<(), String> {
         let description = format!("{}, {:?}", run.description, run.program);
         self.set_port(&host::port(run.port));
-        let expect = |bench: &mut Self| bench.expect(&description, run.program, &run.frame, &run.outcome, &run.counted);
+        let expect =
+            |harness: &mut Self| harness.expect(&description, run.program, &run.frame, &run.outcome, &run.counted);
         expect(self).or_else(|_| {
             // Another row may have taught something, or much time has gone by.
             self.learn(run.port);
@@ -255,44 +231,28 @@ impl Bench {
 
     /// What a program makes of a frame, drop counters included; the error is something that no program may do.
     pub(crate) fn observe(&mut self, program: Program, frame: &[u8]) -> Result<Outcome, String> {
-        let (code, out) = self.execute(program, frame);
-        let is_xdp = program == Program::UplinkXdp;
-        match (code, self.take_drops().as_slice()) {
-            (XDP_PASS, []) if is_xdp => Ok(Outcome::Next(out)),
-            (XDP_REDIRECT, []) if is_xdp => Ok(Outcome::Redirect(out)),
-            (TC_ACT_OK, []) if !is_xdp => Ok(Outcome::Pass(out)),
-            (TC_ACT_REDIRECT, []) if !is_xdp => Ok(Outcome::Redirect(out)),
-            (TC_ACT_UNSPEC, []) if !is_xdp => Ok(Outcome::Next(out)),
-            (code, [(key, 1)])
-                if code == if is_xdp { XDP_DROP } else { TC_ACT_SHOT } && key.environment == self.environment =>
-            {
+        let (action, out) = self.execute(program, frame);
+        match (action, self.take_drops().as_slice()) {
+            (Action::Pass, []) => Ok(Outcome::Pass(out)),
+            (Action::Redirect, []) => Ok(Outcome::Redirect(out)),
+            (Action::Next, []) => Ok(Outcome::Next(out)),
+            (Action::Drop, [(key, 1)]) if key.environment == self.environment => {
                 let internal = (key.internal != Address::UNSPECIFIED).then(|| key.internal.into());
                 Ok(Outcome::Drop(DropReason::from_number(key.reason).unwrap(), internal))
             }
-            odd => Err(format!("unexpected code and drop counters: {odd:x?}")),
+            odd => Err(format!("unexpected action and drop counters: {odd:x?}")),
         }
     }
 
-    /// The program's return code, and the frame as it left it.
-    pub(crate) fn execute(&self, program: Program, frame: &[u8]) -> (u32, Vec<u8>) {
+    /// The program's action, and the frame as it left it.
+    pub(crate) fn execute(&self, program: Program, frame: &[u8]) -> (Action, Vec<u8>) {
         let mut out = vec![0; frame.len() + 256];
-        let options = TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut out),
-            ..TestRunOptions::default()
-        };
-        let loaded = self.object.program(program.name()).unwrap();
-        let result = if program == Program::UplinkXdp {
-            <&Xdp>::try_from(loaded).unwrap().test_run(options)
-        } else {
-            <&SchedClassifier>::try_from(loaded).unwrap().test_run(options)
-        };
-        let result = result.unwrap();
-        out.truncate(result.data_size_out as usize);
-        (result.return_value, out)
+        let (action, length) = harness::run(&self.object, program.name(), frame, &mut out).unwrap();
+        out.truncate(length);
+        (action, out)
     }
 
-    /// Runs a program on what passes an interface of the thread's network namespace, as long as the bench lives.
+    /// Runs a program on what passes an interface of the thread's network namespace, as long as the harness lives.
     pub(crate) fn attach(&mut self, program: Program, interface: &str, direction: TcAttachType) {
         let loaded = self.object.program_mut(program.name()).unwrap();
         let loaded: &mut SchedClassifier = loaded.try_into().unwrap();
@@ -318,12 +278,7 @@ impl Bench {
         let counters = self.counters();
         let sum = |entry: Result<(MappingKey, PerCpuValues<Counters>), _>| {
             let (key, values) = entry.unwrap();
-            let mut sum = [0; 4];
-            for value in values.iter() {
-                let each = [value.packets_in, value.bytes_in, value.packets_out, value.bytes_out];
-                sum.iter_mut().zip(each).for_each(|(sum, value)| *sum += value);
-            }
-            ((key.environment, key.internal.into()), sum)
+            ((key.environment, key.internal.into()), harness::sum(&values))
         };
         counters.iter().map(sum).collect()
     }
