@@ -154,8 +154,8 @@ pub async fn check_programs(
     let name = &uplink.interface;
     let link = links.iter().find(|link| link.name == *name);
     let link = link.ok_or_else(|| HostError::NoUplink(name.clone()))?;
-    for &site in &uplink.sites {
-        let obstacle = programs::find_obstacle(netlink, instance, site, link, Hook::of(site, hook));
+    for &point in &uplink.points {
+        let obstacle = programs::find_obstacle(netlink, instance, point, link, Hook::of(point, hook));
         if let Some(obstacle) = obstacle.await? {
             return Err(HostError::UnfitUplink(obstacle.to_string()).into());
         }

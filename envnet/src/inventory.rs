@@ -5,12 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use envnet_common::Address;
 
 use crate::{
-    kernel::{
-        netlink::Link,
-        programs::{Attached, Site},
-    },
-    names::{self, Instance},
+    kernel::{netlink::Link, netns::NetnsKind, programs::Attached},
+    names::Instance,
     observe::Observed,
+    topology::{self, AttachPoint, Role, Topology},
 };
 
 /// A port that the fast path has been told of.
@@ -33,7 +31,7 @@ pub struct Inventory<'a> {
     ports: HashMap<u32, Vec<&'a Link>>,
     /// Links by their alternative names.
     altnames: HashMap<&'a str, &'a str>,
-    accelerated: HashMap<u32, BTreeMap<&'a str, Site>>,
+    accelerated: HashMap<u32, BTreeMap<&'a str, AttachPoint>>,
     endpoints: HashMap<u32, Vec<Address>>,
     entries: HashMap<u32, Vec<KnownPort>>,
 }
@@ -64,15 +62,11 @@ impl<'a> Inventory<'a> {
                 inventory.links.entry(number).or_default().push(link);
             }
         }
-        for ((site, name), attached) in &observed.attached {
+        for ((point, name), attached) in &observed.attached {
             let link = observed.links.get(name);
             let home = link.and_then(|link| inventory.home(link.index));
-            let fast = matches!(
-                site,
-                Site::RouterPort | Site::GuestPort | Site::ForeignPort | Site::GatewayPort
-            );
-            if let Some(number) = home.filter(|_| fast && *attached != Attached::Nothing) {
-                inventory.accelerated.entry(number).or_default().insert(name, *site);
+            if let Some(number) = home.filter(|_| point.is_fast_path() && *attached != Attached::Nothing) {
+                inventory.accelerated.entry(number).or_default().insert(name, *point);
             }
         }
         for (external, endpoint) in &observed.fast.endpoints {
@@ -111,6 +105,25 @@ impl<'a> Inventory<'a> {
             .collect()
     }
 
+    /// The topology that an environment has: the first one of whose links any is there.
+    #[must_use]
+    pub fn topology(&self, number: u32) -> &'static Topology {
+        let router = self.observed.routers.get(&number);
+        let is_there = |topology: &&&Topology| {
+            let mut own = self.links_of(number);
+            own.any(|link| topology.spec(NetnsKind::Host, &link.name, number).is_some())
+                || router.is_some_and(|router| {
+                    let mut links = router.links.keys();
+                    links.any(|name| topology.spec(NetnsKind::Router, name, number).is_some())
+                })
+        };
+        topology::ALL
+            .iter()
+            .find(is_there)
+            .copied()
+            .unwrap_or(topology::DEFAULT)
+    }
+
     /// The links of the host that were made for an environment.
     pub fn links_of(&self, number: u32) -> impl Iterator<Item = &'a Link> {
         self.links.get(&number).into_iter().flatten().copied()
@@ -124,7 +137,8 @@ impl<'a> Inventory<'a> {
 
     /// The ports of an environment's bridge.
     pub fn ports_of(&self, number: u32) -> impl Iterator<Item = &'a Link> {
-        let bridge = self.observed.links.get(&names::bridge(number));
+        let bridge = self.topology(number).name(Role::Bridge, number);
+        let bridge = bridge.and_then(|bridge| self.observed.links.get(&bridge));
         let ports = bridge.and_then(|bridge| self.ports.get(&bridge.index));
         ports.into_iter().flatten().copied()
     }
@@ -148,9 +162,9 @@ impl<'a> Inventory<'a> {
     }
 
     /// The links of an environment that programs of the fast path are on.
-    pub fn accelerated(&self, number: u32) -> impl Iterator<Item = (&'a str, Site)> {
+    pub fn accelerated(&self, number: u32) -> impl Iterator<Item = (&'a str, AttachPoint)> {
         let links = self.accelerated.get(&number).into_iter().flatten();
-        links.map(|(link, site)| (*link, *site))
+        links.map(|(link, point)| (*link, *point))
     }
 
     /// The external addresses of an environment that the fast path knows.

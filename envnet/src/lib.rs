@@ -18,6 +18,7 @@ pub mod parallel;
 pub mod plan;
 pub mod progress;
 pub mod status;
+pub mod topology;
 
 /// The programs, as the ELF object the build script makes from the crate `envnet-ebpf`.
 pub static EBPF_OBJECT: &[u8] = aya::include_bytes_aligned!(env!("ENVNET_EBPF_OBJECT"));

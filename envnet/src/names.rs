@@ -4,9 +4,11 @@ use envnet_common::Mac;
 
 pub use envnet_common::maps::ROUTER_INSIDE_MAC;
 
-/// `gwE` gets the interface index `GATEWAY_INDEX_BASE` + E, so that a program can tell the environment from the index:
+use crate::topology;
+
+/// `gwE` gets the interface index `ROUTER_WAN_INDEX_BASE` + E, so that a program can tell the environment from the index:
 /// indices are otherwise handed out per namespace and would all be alike. Far above what a namespace uses by itself.
-pub const GATEWAY_INDEX_BASE: u32 = 0x0010_0000;
+pub const ROUTER_WAN_INDEX_BASE: u32 = 0x0010_0000;
 
 /// The link group of every link envnet makes by netlink: the one mark that the kernel takes at creation. It tells a link
 /// that a crash left without ifalias from a foreign one.
@@ -90,7 +92,7 @@ impl Instance {
         number
             .parse()
             .ok()
-            .filter(|number| links_of(*number).iter().any(|link| link == name))
+            .filter(|number| topology::host_links(*number).any(|link| link == name))
     }
 
     fn environment_of_alias(&self, alias: &str) -> Option<u32> {
@@ -110,46 +112,10 @@ pub fn with_dots(name: &str) -> String {
     name.replace("%2e", ".").replace("%25", "%")
 }
 
-/// The environment's bridge, in the host's namespace.
-#[must_use]
-pub fn bridge(environment: u32) -> String {
-    format!("br{environment}")
-}
-
-/// The router's outer interface, in the router namespace.
-#[must_use]
-pub fn gateway(environment: u32) -> String {
-    format!("gw{environment}")
-}
-
-/// The other end of `gwE` when the uplink is a bridge, in the host's namespace.
-#[must_use]
-pub fn gateway_port(environment: u32) -> String {
-    format!("peer2-gw{environment}")
-}
-
-/// The bridge's port towards the router, in the host's namespace.
-#[must_use]
-pub fn router_port(environment: u32) -> String {
-    format!("peer1-br{environment}")
-}
-
-/// The router's inner interface, in the router namespace.
-#[must_use]
-pub fn router_inside(environment: u32) -> String {
-    format!("peer1-gw{environment}")
-}
-
 /// The tap of machine V in environment E, in the host's namespace.
 #[must_use]
 pub fn tap(environment: u32, host_number: u32) -> String {
     format!("vm{environment}.{host_number}")
-}
-
-/// The links of an environment whose names do not depend on the machines.
-#[must_use]
-pub fn links_of(environment: u32) -> [String; 3] {
-    [bridge(environment), router_port(environment), gateway_port(environment)]
 }
 
 /// What a derived Ethernet address is for.
@@ -157,13 +123,13 @@ pub fn links_of(environment: u32) -> [String; 3] {
 #[repr(u8)]
 pub enum MacRole {
     /// `gwE`, seen by the outside.
-    Gateway = 0,
+    RouterWan = 0,
     /// `brE` itself.
     Bridge = 1,
     /// The bridge's port towards the router.
     RouterPort = 2,
     /// The uplink bridge's port towards the router.
-    GatewayPort = 3,
+    UplinkPort = 3,
 }
 
 /// An Ethernet address that is the same on every attach and differs between hosts, environments and roles.
@@ -215,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_link_without_alias_is_owned_by_its_group_and_name() {
-        for name in links_of(12) {
+        for name in topology::host_links(12) {
             assert_eq!(Instance::Host.owner(&name, "", LINK_GROUP), Some(12), "{name}");
             assert_eq!(Instance::Host.owner(&name, "", 0), None, "{name}");
             assert_eq!(Instance::Host.owner(&name, "somebody's", LINK_GROUP), None, "{name}");
@@ -228,10 +194,10 @@ mod tests {
     #[test]
     fn derived_macs_differ() {
         const ROLES: [MacRole; 4] = [
-            MacRole::Gateway,
+            MacRole::RouterWan,
             MacRole::Bridge,
             MacRole::RouterPort,
-            MacRole::GatewayPort,
+            MacRole::UplinkPort,
         ];
         let instances = [
             Instance::Host,

@@ -20,12 +20,10 @@ use crate::{
     config::{Config, Environments, ROUTER},
     desired,
     inventory::Inventory,
-    kernel::{
-        programs::{Attached, Site},
-        tables::Tables,
-    },
+    kernel::{netns::NetnsKind, programs::Attached, tables::Tables},
     names::{self, Instance},
     observe::Observed,
+    topology::{AttachPoint, Role},
 };
 
 /// Everything `envnet status` shows.
@@ -143,7 +141,7 @@ impl Status {
         config: Option<&Config>,
         damaged: Option<&BTreeSet<u32>>,
     ) -> Result<Self> {
-        let tables = if observed.unfit_map.is_none() {
+        let tables = if observed.pins.unfit_map().is_none() {
             Tables::open(instance)?
         } else {
             None
@@ -159,7 +157,7 @@ impl Status {
         }
         let mut environments = Vec::new();
         for number in inventory.environments() {
-            let entry = observed.environments.get(&desired::gateway_index(number));
+            let entry = observed.environments.get(&desired::router_wan_index(number));
             let mut guests = Vec::new();
             for (&key, mapping) in observed.mappings_of(number) {
                 let counters = tables.map_or_else(|| Ok(Counters::default()), |tables| counters(tables, key))?;
@@ -194,16 +192,18 @@ impl Status {
                     dropped: dropped.get(&(Some(number), Some(internal))).copied().unwrap_or(0),
                 });
             }
-            let (namespace, bridge) = (instance.router_namespace(number), names::bridge(number));
-            let router = observed.routers.get(&number).map(|router| router.attached);
-            let on_bridge = observed.attached.get(&(Site::Bridge, bridge.clone())).copied();
-            let exclusive = [router, on_bridge] == [Some(Attached::Current); 2];
+            let topology = inventory.topology(number);
+            let namespace = instance.router_namespace(number);
+            let bridge = topology.name(Role::Bridge, number).unwrap_or_default();
+            let mut border = topology.border(number);
+            let isolated =
+                border.all(|(point, link)| observed.attached_to(number, point, &link) == Some(Attached::Current));
             let ports = ports(&inventory, number);
             environments.push(EnvironmentStatus {
                 intact: damaged.map(|damaged| {
                     entry.is_some()
                         && !damaged.contains(&number)
-                        && exclusive
+                        && isolated
                         && ports.iter().all(|(_, attached)| *attached != Attached::Other)
                 }),
                 new_ports: damaged.map(|_| {
@@ -234,10 +234,10 @@ impl Status {
             not_attached,
             not_in_file: not_in_file.collect(),
             logging: settings.log,
-            other_build: observed.other_builds.as_ref().map(|builds| OtherBuild {
+            other_build: observed.pins.other_builds().map(|builds| OtherBuild {
                 layouts: builds.layouts.iter().copied().collect(),
             }),
-            unfit_map: observed.unfit_map.clone(),
+            unfit_map: observed.pins.unfit_map().map(str::to_owned),
             drops,
         })
     }
@@ -263,13 +263,13 @@ fn link_name(inventory: &Inventory<'_>, index: u32) -> Option<String> {
 fn uplink(inventory: &Inventory<'_>, config: Option<&Config>) -> UplinkStatus {
     let observed = inventory.observed;
     let uplink = observed.fast.uplink;
-    let runs = |wanted: Site| {
+    let runs = |wanted: AttachPoint| {
         let mut attached = observed.attached.iter();
-        attached.any(|((site, _), attached)| *site == wanted && *attached == Attached::Current)
+        attached.any(|((point, _), attached)| *point == wanted && *attached == Attached::Current)
     };
-    let fast_path = if uplink.is_some() && runs(Site::UplinkDriver) {
+    let fast_path = if uplink.is_some() && runs(AttachPoint::UplinkDriver) {
         "xdp"
-    } else if uplink.is_some() && (runs(Site::Uplink) || runs(Site::GatewayPort)) {
+    } else if uplink.is_some() && (runs(AttachPoint::Uplink) || runs(AttachPoint::UplinkPort)) {
         "tc"
     } else {
         "off"
@@ -289,15 +289,17 @@ fn uplink(inventory: &Inventory<'_>, config: Option<&Config>) -> UplinkStatus {
 /// The ports of an environment's bridge that guests may be behind, with what is attached to them.
 fn ports(inventory: &Inventory<'_>, number: u32) -> Vec<(String, Attached)> {
     let own = inventory.instance;
-    let router_port = names::router_port(number);
+    let topology = inventory.topology(number);
     inventory
         .ports_of(number)
-        .filter(|link| link.name != router_port)
+        .filter(|link| topology.spec(NetnsKind::Host, &link.name, number).is_none())
         // A port of another environment is none of this bridge's, whatever it is plugged into.
         .filter(|link| link.owner(own).is_none_or(|owner| owner == number))
         .map(|link| {
-            let site = link.owner(own).map_or(Site::ForeignPort, |_| Site::GuestPort);
-            let attached = inventory.observed.attached.get(&(site, link.name.clone())).copied();
+            let point = link
+                .owner(own)
+                .map_or(AttachPoint::ForeignPort, |_| AttachPoint::GuestPort);
+            let attached = inventory.observed.attached.get(&(point, link.name.clone())).copied();
             (link.name.clone(), attached.unwrap_or(Attached::Nothing))
         })
         .collect()

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context, Result, ensure};
 use envnet::{
     kernel::tables::Tables,
-    names::{GATEWAY_INDEX_BASE, Instance},
+    names::{Instance, ROUTER_WAN_INDEX_BASE},
 };
 use envnet_lab::{
     Configuration, Lab, Mode,
@@ -102,7 +102,7 @@ const EVERYWHERE: &[Damage] = &[
         Ok(fs::remove_file(maps(lab)?.join("MAPPINGS"))?)
     }),
     damage("environment not in the maps", |lab| {
-        Ok(tables(lab)?.environments.remove(&(GATEWAY_INDEX_BASE + 1))?)
+        Ok(tables(lab)?.environments.remove(&(ROUTER_WAN_INDEX_BASE + 1))?)
     }),
     damage("no mappings in the maps", |lab| {
         let mut mappings = tables(lab)?.mappings;

@@ -13,7 +13,7 @@ use crate::{
     desired::{Link, LinkKind},
     kernel::{
         netlink::{self, NewLink},
-        netns::Place,
+        netns::NetnsKind,
         programs::Hook,
         tap,
     },
@@ -46,8 +46,8 @@ impl Worker<'_> {
                 peer_index,
             } => {
                 let (netns, router) = (
-                    self.netns(environment, Place::Router)?,
-                    self.netlink(environment, Place::Router)?.clone(),
+                    self.netns(environment, NetnsKind::Router)?,
+                    self.netlink(environment, NetnsKind::Router)?.clone(),
                 );
                 if *peer_index == 0 {
                     let new = NewLink::Veth {
@@ -67,16 +67,16 @@ impl Worker<'_> {
                     };
                     router.create_link(peer, *peer_mac, link.mtu, None, &new).await?;
                 }
-                let index = self.index(environment, Place::Router, peer)?;
+                let index = self.index(environment, NetnsKind::Router, peer)?;
                 router.set_link(index, |message| message.alias(alias.clone())).await?;
                 if *peer_index != 0 {
-                    self.prepare_programs(environment, Place::Router, index).await?;
+                    self.prepare_programs(environment, NetnsKind::Router, index).await?;
                 }
             }
             LinkKind::VethPeer => bail!("{} is the other end of nothing", link.name),
             LinkKind::Macvlan { parent, index } => {
-                let parent = self.index(environment, Place::Host, parent)?;
-                let netns = self.netns(environment, Place::Router)?;
+                let parent = self.index(environment, NetnsKind::Host, parent)?;
+                let netns = self.netns(environment, NetnsKind::Router)?;
                 let new = NewLink::Macvlan {
                     parent,
                     netns: &netns,
@@ -87,7 +87,7 @@ impl Worker<'_> {
             LinkKind::Tap { user, group } => {
                 let tap = tap::create(self.host, &link.name)?;
                 tap.set_owner(*user, *group)?;
-                let index = self.index(environment, Place::Host, &link.name)?;
+                let index = self.index(environment, NetnsKind::Host, &link.name)?;
                 let marked = host.set_link(index, |message| {
                     let message = message.alias(alias.clone()).link_group(LINK_GROUP).mtu(link.mtu);
                     match master {
@@ -126,19 +126,19 @@ impl Worker<'_> {
 
     /// Makes the qdisc that filters will be in. A filter set right after it would have to wait until every processor has
     /// forgotten that there was none.
-    async fn prepare_programs(&mut self, environment: u32, place: Place, index: u32) -> Result<()> {
+    async fn prepare_programs(&mut self, environment: u32, place: NetnsKind, index: u32) -> Result<()> {
         if self.hook == Some(Hook::Tcx) {
             return Ok(());
         }
         self.netlink(environment, place)?.add_clsact(index).await
     }
 
-    pub(super) async fn delete_link(&mut self, environment: u32, place: Place, name: &str) -> Result<()> {
+    pub(super) async fn delete_link(&mut self, environment: u32, place: NetnsKind, name: &str) -> Result<()> {
         let instance = self.instance;
         let netlink = self.netlink(environment, place)?;
         // A link may have gone with its other end or its namespace; and what has the name by now, or had it when making
         // ours failed, may be somebody else's. In the router there is nobody else.
-        let own = |link: &netlink::Link| place == Place::Router || link.owner(instance) == Some(environment);
+        let own = |link: &netlink::Link| place == NetnsKind::Router || link.owner(instance) == Some(environment);
         match netlink.link(name).await?.filter(own) {
             Some(link) => netlink.delete_link(link.index).await,
             None => Ok(()),
@@ -174,7 +174,13 @@ impl Worker<'_> {
         netlink.delete_group(group).await.context("cannot delete links")
     }
 
-    pub(super) async fn set_link(&mut self, environment: u32, place: Place, name: &str, new: &Attribute) -> Result<()> {
+    pub(super) async fn set_link(
+        &mut self,
+        environment: u32,
+        place: NetnsKind,
+        name: &str,
+        new: &Attribute,
+    ) -> Result<()> {
         let index = self.index(environment, place, name)?;
         let master = match new {
             Attribute::Master(Some(master)) => self.index(environment, place, master)?,
@@ -218,7 +224,7 @@ impl Worker<'_> {
         }
     }
 
-    fn index(&mut self, environment: u32, place: Place, name: &str) -> Result<u32> {
+    fn index(&mut self, environment: u32, place: NetnsKind, name: &str) -> Result<u32> {
         let index = self.netns(environment, place)?.index(name)?;
         index.with_context(|| format!("{name} is gone"))
     }

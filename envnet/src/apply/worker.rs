@@ -9,13 +9,14 @@ use crate::{
     kernel::{
         bpffs,
         netlink::{self, Netlink},
-        netns::{self, Netns, Place},
-        programs::{self, Hook, Programs, Site},
+        netns::{self, Netns, NetnsKind},
+        programs::{self, Hook, Programs},
         sysctl::Sysctls,
         tables::Tables,
     },
-    names::{self, Instance},
+    names::Instance,
     plan::{Action, Change},
+    topology::AttachPoint,
 };
 
 /// The loopback's index in every namespace.
@@ -93,10 +94,10 @@ impl<'a> Worker<'a> {
                 let indices: Vec<u32> = ports.iter().map(|port| port.index).collect();
                 self.tables()?.remove_ports(&indices)?;
             }
-            Action::AttachPrograms { site, link, undo } => {
-                self.attach_programs(environment, *site, link, *undo).await?;
+            Action::AttachPrograms { point, link, undo } => {
+                self.attach_programs(environment, *point, link, *undo).await?;
             }
-            Action::DetachPrograms { site, link } => self.detach_programs(*site, link).await?,
+            Action::DetachPrograms { point, link } => self.detach_programs(*point, link).await?,
             Action::AddAddress { link, address } => {
                 let (netlink, index) = self.in_router(environment, link)?;
                 netlink.add_address(index, *address).await?;
@@ -151,11 +152,7 @@ impl<'a> Worker<'a> {
 
     async fn insert_port(&mut self, port: &Port) -> Result<()> {
         let mut indices = HashMap::new();
-        for name in [
-            port.link.clone(),
-            names::router_port(port.environment.number),
-            port.exit.clone(),
-        ] {
+        for name in [port.link.clone(), port.router.clone(), port.exit.clone()] {
             let index = self.host.index(&name)?.with_context(|| format!("{name} is gone"))?;
             indices.insert(name, index);
         }
@@ -163,9 +160,9 @@ impl<'a> Worker<'a> {
             .entry(|name| indices.get(name).copied())
             .context("the port's links are gone")?;
         // Not every kind takes frames from XDP: a veth loses them without a word unless its other end has XDP or GRO, too.
-        let is_tap = match port.site {
-            Site::GuestPort => true,
-            Site::ForeignPort => {
+        let is_tap = match port.point {
+            AttachPoint::GuestPort => true,
+            AttachPoint::ForeignPort => {
                 let link = self.host_netlink()?.link(&port.link).await?;
                 link.is_some_and(|link| matches!(link.kind, netlink::Kind::Tap { .. }))
             }
@@ -176,64 +173,64 @@ impl<'a> Worker<'a> {
     }
 
     /// Where nothing was before (`first`), nothing has to go.
-    async fn attach_programs(&mut self, environment: u32, site: Site, name: &str, first: bool) -> Result<()> {
-        let hook = Hook::of(site, self.hook);
-        let netns = self.netns(environment, site.place())?;
-        let netlink = self.netlink(environment, site.place())?.clone();
+    async fn attach_programs(&mut self, environment: u32, point: AttachPoint, name: &str, first: bool) -> Result<()> {
+        let hook = Hook::of(point, self.hook);
+        let netns = self.netns(environment, point.netns())?;
+        let netlink = self.netlink(environment, point.netns())?.clone();
         let index = netns.index(name)?.with_context(|| format!("{name} is gone"))?;
-        if !site.is_own() {
+        if !point.is_own() {
             let link = netlink.link(name).await?.with_context(|| format!("{name} is gone"))?;
-            if let Some(obstacle) = programs::find_obstacle(&netlink, self.instance, site, &link, hook).await? {
+            if let Some(obstacle) = programs::find_obstacle(&netlink, self.instance, point, &link, hook).await? {
                 return Err(obstacle.into());
             }
         }
         if hook == Hook::Clsact {
-            programs::remove_ingress_qdisc(&netlink, site, index).await?;
+            programs::remove_ingress_qdisc(&netlink, point, index).await?;
         }
         self.programs()?
-            .attach(&netns, &netlink, site, (name, index), hook)
+            .attach(&netns, &netlink, point, (name, index), hook)
             .await?;
         if !first {
-            programs::remove_duplicates(&netns, &netlink, self.instance, site, (name, index)).await?;
+            programs::remove_duplicates(&netns, &netlink, self.instance, point, (name, index)).await?;
         }
         // What was attached the other way is only let go once the new way is at work.
         match hook {
-            Hook::Clsact if site == Site::UplinkDriver => Ok(()),
-            Hook::Clsact => programs::unpin_links(self.instance, site, name),
-            Hook::Tcx => programs::remove_filters(&netlink, self.instance, site, index).await,
+            Hook::Clsact if point == AttachPoint::UplinkDriver => Ok(()),
+            Hook::Clsact => programs::unpin_links(self.instance, point, name),
+            Hook::Tcx => programs::remove_filters(&netlink, self.instance, point, index).await,
         }
     }
 
-    async fn detach_programs(&mut self, site: Site, name: &str) -> Result<()> {
+    async fn detach_programs(&mut self, point: AttachPoint, name: &str) -> Result<()> {
         // In a router, and on a bridge of envnet's, filters go with the link.
-        let index = if site.is_exclusive() {
+        let index = if point.is_exclusive() {
             None
         } else {
             self.host.index(name)?
         };
         let (host, instance) = (self.host, self.instance);
         if let Some(index) = index {
-            programs::adopt_pins(instance, site, (name, index))?;
-            programs::remove_duplicates(host, self.host_netlink()?, instance, site, (name, index)).await?;
+            programs::adopt_pins(instance, point, (name, index))?;
+            programs::remove_duplicates(host, self.host_netlink()?, instance, point, (name, index)).await?;
         }
-        programs::unpin_links(instance, site, name)?;
+        programs::unpin_links(instance, point, name)?;
         match index {
-            Some(index) => programs::remove_filters(self.host_netlink()?, instance, site, index).await,
+            Some(index) => programs::remove_filters(self.host_netlink()?, instance, point, index).await,
             None => Ok(()),
         }
     }
 
-    pub(super) fn netns(&mut self, environment: u32, place: Place) -> Result<Netns> {
+    pub(super) fn netns(&mut self, environment: u32, place: NetnsKind) -> Result<Netns> {
         match place {
-            Place::Host => Ok(self.host.clone()),
-            Place::Router => Ok(self.router(environment)?.netns.clone()),
+            NetnsKind::Host => Ok(self.host.clone()),
+            NetnsKind::Router => Ok(self.router(environment)?.netns.clone()),
         }
     }
 
-    pub(super) fn netlink(&mut self, environment: u32, place: Place) -> Result<&Netlink> {
+    pub(super) fn netlink(&mut self, environment: u32, place: NetnsKind) -> Result<&Netlink> {
         match place {
-            Place::Host => self.host_netlink(),
-            Place::Router => Ok(&self.router(environment)?.netlink),
+            NetnsKind::Host => self.host_netlink(),
+            NetnsKind::Router => Ok(&self.router(environment)?.netlink),
         }
     }
 
@@ -245,10 +242,10 @@ impl<'a> Worker<'a> {
         }))
     }
 
-    fn sysctls(&mut self, environment: u32, place: Place) -> Result<&Sysctls> {
+    fn sysctls(&mut self, environment: u32, place: NetnsKind) -> Result<&Sysctls> {
         let (netns, sysctls) = match place {
-            Place::Host => (self.host, &mut self.sysctls),
-            Place::Router => {
+            NetnsKind::Host => (self.host, &mut self.sysctls),
+            NetnsKind::Router => {
                 let router = self.router(environment)?;
                 (&router.netns, &mut router.sysctls)
             }

@@ -62,7 +62,7 @@ async fn attach(cli: &Cli, session: &Session, config: &Config, others: Others) -
     }
     Ok(Done {
         changes: changes.len(),
-        maps_unread: observed.maps_unread,
-        other_layout: observed.has_other_layout(),
+        maps_unread: observed.pins.maps_unread(),
+        other_layout: observed.pins.has_other_layout(),
     })
 }

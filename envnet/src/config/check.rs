@@ -7,7 +7,7 @@ use ipnet::Ipv4Net;
 use toml::Spanned;
 
 use super::{Accelerate, Addresses, Config, ROUTER, Taps, Uplink, UplinkMode, Vm, error::Problem, file};
-use crate::names;
+use crate::{names, topology};
 
 /// `IFNAMSIZ` - 1: the kernel refuses longer names.
 const LONGEST_NAME: usize = 15;
@@ -305,7 +305,7 @@ fn names_fit(file: &file::File, environments: &[u32], addresses: &Addresses, vms
     }
     let interface = file.uplink.interface.get_ref();
     let own = |number: &u32| {
-        names::links_of(*number).contains(interface)
+        topology::host_links(*number).any(|link| link == *interface)
             || vms
                 .iter()
                 .any(|vm| names::tap(*number, addresses.host_number(vm.address)) == *interface)

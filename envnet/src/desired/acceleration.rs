@@ -10,8 +10,8 @@ use envnet_common::{
 use super::HostFacts;
 use crate::{
     config::{Accelerate, Addresses, Config, UplinkMode},
-    kernel::programs::Site,
     names,
+    topology::AttachPoint,
 };
 
 /// The accelerated uplink.
@@ -22,7 +22,7 @@ pub struct Uplink {
     /// What the programs are told about it.
     pub entry: maps::Uplink,
     /// Which programs run on it.
-    pub sites: Vec<Site>,
+    pub points: Vec<AttachPoint>,
 }
 
 /// The fast path's share of an environment.
@@ -40,26 +40,29 @@ pub struct Port {
     /// Its name.
     pub link: String,
     /// Which programs.
-    pub site: Site,
+    pub point: AttachPoint,
     /// The only internal address that may send there; none on a port that somebody else has plugged in.
     pub internal: Address,
     /// The environment.
     pub environment: maps::Environment,
+    /// Name of the port towards the router.
+    pub router: String,
     /// Name of the interface that translated packets leave by.
     pub exit: String,
+    /// Whether that is the environment's own port of the uplink bridge.
+    pub exit_is_port: bool,
 }
 
 impl Port {
     /// What the programs are told about the port, when all links concerned are there; `index` knows them by name.
     #[must_use]
     pub fn entry(&self, index: impl Fn(&str) -> Option<u32>) -> Option<(u32, maps::Port)> {
-        let number = self.environment.number;
         let entry = maps::Port {
             environment: self.environment,
             internal: self.internal,
-            router: index(&names::router_port(number))?,
+            router: index(&self.router)?,
             exit: index(&self.exit)?,
-            exit_is_port: u32::from(self.exit == names::gateway_port(number)),
+            exit_is_port: u32::from(self.exit_is_port),
         };
         Some((index(&self.link)?, entry))
     }
@@ -72,7 +75,7 @@ impl Fast {
         let like = self.ports.first()?;
         Some(Port {
             link: link.to_owned(),
-            site: Site::ForeignPort,
+            point: AttachPoint::ForeignPort,
             internal: Address::UNSPECIFIED,
             ..like.clone()
         })
@@ -98,12 +101,12 @@ pub fn reason(config: &Config) -> &'static str {
 /// The uplink, when it is accelerated.
 pub(super) fn uplink(config: &Config, host: &HostFacts) -> Option<Uplink> {
     let interface = config.uplink.interface.clone();
-    let sites = match (config.uplink.accelerate, config.uplink.mode) {
+    let points = match (config.uplink.accelerate, config.uplink.mode) {
         (Accelerate::Off, _) => return None,
         // The bridge itself only sees what is for the host.
         (_, UplinkMode::Bridge) => Vec::new(),
-        (Accelerate::Xdp, UplinkMode::Macvlan) => vec![Site::Uplink, Site::UplinkDriver],
-        (Accelerate::Auto | Accelerate::Tc, UplinkMode::Macvlan) => vec![Site::Uplink],
+        (Accelerate::Xdp, UplinkMode::Macvlan) => vec![AttachPoint::Uplink, AttachPoint::UplinkDriver],
+        (Accelerate::Auto | Accelerate::Tc, UplinkMode::Macvlan) => vec![AttachPoint::Uplink],
     };
     let pool = config.addresses.external;
     let entry = maps::Uplink {
@@ -118,46 +121,17 @@ pub(super) fn uplink(config: &Config, host: &HostFacts) -> Option<Uplink> {
     Some(Uplink {
         interface,
         entry,
-        sites,
+        points,
     })
 }
 
 /// An environment's share, when the uplink is accelerated.
-pub(super) fn environment(config: &Config, entry: maps::Environment) -> Option<Fast> {
+pub(super) fn environment(config: &Config, entry: maps::Environment, ports: Vec<Port>) -> Option<Fast> {
     if config.uplink.accelerate == Accelerate::Off {
         return None;
     }
     let addresses: &Addresses = &config.addresses;
     let number = entry.number;
-    let exit = match config.uplink.mode {
-        UplinkMode::Macvlan => config.uplink.interface.clone(),
-        UplinkMode::Bridge => names::gateway_port(number),
-    };
-    let port = |site, link, internal: Address| Port {
-        link,
-        site,
-        internal,
-        environment: entry,
-        exit: exit.clone(),
-    };
-    let mut ports = vec![port(
-        Site::RouterPort,
-        names::router_port(number),
-        addresses.router.into(),
-    )];
-    // Not to have programs of the fast path, but for `bridge_ingress` to know where it is.
-    ports.push(port(Site::Bridge, names::bridge(number), Address::UNSPECIFIED));
-    if config.uplink.mode == UplinkMode::Bridge {
-        ports.push(port(
-            Site::GatewayPort,
-            names::gateway_port(number),
-            Address::UNSPECIFIED,
-        ));
-    }
-    ports.extend(config.vms.iter().map(|vm| {
-        let tap = names::tap(number, addresses.host_number(vm.address));
-        port(Site::GuestPort, tap, vm.address.into())
-    }));
     // The router's own address is there so that nobody else takes it; nothing is sent to it on the fast path.
     let router = (addresses.router, Some(names::ROUTER_INSIDE_MAC));
     let endpoints = config
@@ -186,7 +160,7 @@ pub(super) fn environment(config: &Config, entry: maps::Environment) -> Option<F
 /// (`delay_first_probe_time` 0), with one unicast and then with broadcasts, for as long in all as the kernel would by
 /// default: 3 s. On the link outside, which is not envnet's, they come more slowly (RFC 1122, section 2.3.2.1). Without a
 /// fast path, the kernel's own defaults.
-pub(super) fn neighbour_sysctls(accelerate: Accelerate, outside: bool) -> [(&'static str, &'static str); 6] {
+pub(crate) fn neighbour_sysctls(accelerate: Accelerate, outside: bool) -> [(&'static str, &'static str); 6] {
     let [reachable, delay, retransmit, unicasts, broadcasts, again] = match (accelerate, outside) {
         (Accelerate::Off, _) => ["30000", "5", "1000", "3", "3", "0"],
         // Times that are whole ticks of every kernel's clock, or they would not read as they were written.

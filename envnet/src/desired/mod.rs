@@ -10,11 +10,13 @@ use envnet_common::{
 };
 use ipnet::Ipv4Net;
 
+pub(crate) use self::acceleration::neighbour_sysctls;
 pub use self::acceleration::{Fast, Port, Uplink, reason};
 use crate::{
-    config::{Config, UplinkMode},
-    kernel::netns::Place,
+    config::Config,
+    kernel::netns::NetnsKind,
     names::{self, Instance, MacRole},
+    topology::{self, Inputs, Role, Topology},
 };
 
 /// What must be known of the host to say what is wanted.
@@ -35,7 +37,7 @@ pub struct HostFacts {
 }
 
 /// Everything that is wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Wanted {
     /// The environments by number.
     pub environments: BTreeMap<u32, Environment>,
@@ -44,10 +46,12 @@ pub struct Wanted {
 }
 
 /// Everything one environment consists of. All links carry the environment's ifalias.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Environment {
     /// Its number E.
     pub number: u32,
+    /// What it is made of.
+    pub topology: &'static Topology,
     /// Name of its router namespace.
     pub namespace: String,
     /// Its links in the order they can be created in, both namespaces.
@@ -66,11 +70,19 @@ pub struct Environment {
     pub fast: Option<Fast>,
 }
 
+impl Environment {
+    /// The name of its link of one role, if its topology has one.
+    #[must_use]
+    pub fn link(&self, role: Role) -> Option<String> {
+        self.topology.name(role, self.number)
+    }
+}
+
 /// A link that must exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     /// Where.
-    pub place: Place,
+    pub place: NetnsKind,
     /// Its name.
     pub name: String,
     /// What it is.
@@ -88,9 +100,6 @@ pub struct Link {
     /// is about to send.
     pub programs: bool,
 }
-
-/// All link-local groups but 01:80:c2:00:00:01, which are pause frames: no bridge forwards those, nor hands them on.
-const ALL_GROUPS: u16 = 0xfffd;
 
 /// How a link is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,7 +137,7 @@ pub enum LinkKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sysctl {
     /// In which namespace.
-    pub place: Place,
+    pub place: NetnsKind,
     /// Path below `/proc/sys/net`.
     pub key: String,
     /// The value as the kernel prints it.
@@ -163,9 +172,10 @@ pub fn wanted(config: &Config, instance: &Instance, host: &HostFacts) -> Wanted 
 }
 
 fn environment(config: &Config, instance: &Instance, host: &HostFacts, number: u32) -> Environment {
+    let topology = topology::DEFAULT;
     let addresses = &config.addresses;
     let mac = |role| names::derived_mac(&host.identity, instance, number, role);
-    let gateway_mac = mac(MacRole::Gateway);
+    let wan_mac = mac(MacRole::RouterWan);
     let subnet = addresses.external_subnet(number);
     let mapping = |internal: Ipv4Addr| {
         let key = MappingKey {
@@ -184,21 +194,27 @@ fn environment(config: &Config, instance: &Instance, host: &HostFacts, number: u
         internal: addresses.internal.network().into(),
         external: subnet.network().into(),
         mask: subnet.netmask().into(),
-        mac: gateway_mac,
+        mac: wan_mac,
         reserved: [0; 2],
     };
+    let parts = (topology.parts)(&Inputs {
+        config,
+        host,
+        number,
+        entry,
+        mac: &mac,
+    });
+    let router = Ipv4Net::new_assert(addresses.router, addresses.internal.prefix_len());
     Environment {
         number,
+        topology,
         namespace: instance.router_namespace(number),
-        links: links(config, host, number, mac),
-        sysctls: sysctls(config, number),
-        addresses: vec![(
-            names::router_inside(number),
-            Ipv4Net::new_assert(addresses.router, addresses.internal.prefix_len()),
-        )],
-        routes: routes(config, number),
+        links: parts.links,
+        sysctls: parts.sysctls,
+        addresses: parts.inside.into_iter().map(|link| (link, router)).collect(),
+        routes: parts.routes,
         entry,
-        fast: acceleration::environment(config, entry),
+        fast: acceleration::environment(config, entry, parts.ports),
         mappings: config
             .vms
             .iter()
@@ -209,180 +225,8 @@ fn environment(config: &Config, instance: &Instance, host: &HostFacts, number: u
     }
 }
 
-fn links(config: &Config, host: &HostFacts, number: u32, mac: impl Fn(MacRole) -> Mac) -> Vec<Link> {
-    let bridge = names::bridge(number);
-    let link = |place, name, kind, mac, master: Option<String>| Link {
-        place,
-        programs: kind != LinkKind::VethPeer,
-        name,
-        kind,
-        mac,
-        // How a user's own bridge treats its ports is the user's affair.
-        group_forwarding: if master.as_ref() == Some(&bridge) {
-            ALL_GROUPS
-        } else {
-            0
-        },
-        master,
-        mtu: host.mtu,
-    };
-    let inside = LinkKind::Veth {
-        peer: names::router_inside(number),
-        peer_mac: names::ROUTER_INSIDE_MAC,
-        peer_index: 0,
-    };
-    let mut links = vec![
-        link(
-            Place::Host,
-            bridge.clone(),
-            LinkKind::Bridge,
-            Some(mac(MacRole::Bridge)),
-            None,
-        ),
-        link(
-            Place::Host,
-            names::router_port(number),
-            inside,
-            Some(mac(MacRole::RouterPort)),
-            Some(bridge.clone()),
-        ),
-        link(
-            Place::Router,
-            names::router_inside(number),
-            LinkKind::VethPeer,
-            Some(names::ROUTER_INSIDE_MAC),
-            None,
-        ),
-    ];
-    let index = gateway_index(number);
-    let gateway = names::gateway(number);
-    let gateway_mac = mac(MacRole::Gateway);
-    match config.uplink.mode {
-        UplinkMode::Macvlan => {
-            let kind = LinkKind::Macvlan {
-                parent: config.uplink.interface.clone(),
-                index,
-            };
-            links.push(link(Place::Router, gateway, kind, Some(gateway_mac), None));
-        }
-        UplinkMode::Bridge => {
-            let kind = LinkKind::Veth {
-                peer: gateway.clone(),
-                peer_mac: gateway_mac,
-                peer_index: index,
-            };
-            links.push(link(
-                Place::Host,
-                names::gateway_port(number),
-                kind,
-                Some(mac(MacRole::GatewayPort)),
-                Some(config.uplink.interface.clone()),
-            ));
-            links.push(link(
-                Place::Router,
-                gateway,
-                LinkKind::VethPeer,
-                Some(gateway_mac),
-                None,
-            ));
-        }
-    }
-    links.extend(config.vms.iter().map(|vm| {
-        let kind = LinkKind::Tap {
-            user: host.tap_user,
-            group: host.tap_group,
-        };
-        let name = names::tap(number, config.addresses.host_number(vm.address));
-        link(Place::Host, name, kind, None, Some(bridge.clone()))
-    }));
-    links
-}
-
 /// The index `gwE` has in its namespace.
 #[must_use]
-pub fn gateway_index(number: u32) -> u32 {
-    names::GATEWAY_INDEX_BASE + number
-}
-
-fn routes(config: &Config, number: u32) -> Vec<Route> {
-    let source = config.addresses.router;
-    let interface = names::gateway(number);
-    // The whole pool is on the uplink's link, the environment's own subnet included: an unmapped address in it is asked
-    // for by ARP and found nowhere, instead of being forwarded in a circle.
-    let pool = Route {
-        destination: config.addresses.external,
-        gateway: None,
-        interface: interface.clone(),
-        source,
-        metric: 0,
-    };
-    let default = config.uplink.gateway.map(|gateway| Route {
-        destination: Ipv4Net::default(),
-        gateway: Some(gateway),
-        interface,
-        source,
-        metric: 0,
-    });
-    [pool].into_iter().chain(default).collect()
-}
-
-/// A new namespace may inherit the host's settings, so that everything that matters is said.
-const ROUTER_SYSCTLS: &[(&str, &str)] = &[
-    ("ipv4/ip_forward", "1"),
-    // The programs check sources at the border, and count what they drop, which the kernel would not.
-    ("ipv4/conf/all/rp_filter", "0"),
-    ("ipv4/conf/default/rp_filter", "0"),
-    // A hairpinned packet leaves where it came from; a redirect would tell the guest of an external address.
-    ("ipv4/conf/all/send_redirects", "0"),
-    ("ipv4/conf/default/send_redirects", "0"),
-    ("ipv4/conf/all/accept_redirects", "0"),
-    ("ipv4/conf/default/accept_redirects", "0"),
-    ("ipv4/conf/all/accept_source_route", "0"),
-    ("ipv4/conf/default/accept_source_route", "0"),
-    ("ipv4/conf/all/proxy_arp", "0"),
-    ("ipv4/conf/default/proxy_arp", "0"),
-    // The router answers for its inside address on the inside only; the outside is answered by `router_ingress`.
-    ("ipv4/conf/all/arp_ignore", "1"),
-    ("ipv4/conf/default/arp_ignore", "1"),
-];
-
-fn sysctls(config: &Config, number: u32) -> Vec<Sysctl> {
-    let set = |place, key: String, value: &str| Sysctl {
-        place,
-        key,
-        value: value.to_owned(),
-    };
-    let mut sysctls: Vec<_> = ROUTER_SYSCTLS
-        .iter()
-        .map(|(key, value)| set(Place::Router, (*key).to_owned(), value))
-        .collect();
-    for conf in ["all", "default"] {
-        sysctls.push(set(Place::Router, format!("ipv6/conf/{conf}/disable_ipv6"), "1"));
-    }
-    for (interface, outside) in [(names::router_inside(number), false), (names::gateway(number), true)] {
-        for (key, value) in acceleration::neighbour_sysctls(config.uplink.accelerate, outside) {
-            sysctls.push(set(Place::Router, format!("ipv4/neigh/{interface}/{key}"), value));
-        }
-    }
-    let bridge = names::bridge(number);
-    // Without forwarding there is no proxy ARP either, whatever `all` says; 8 means never to answer ARP.
-    for (key, value) in [("forwarding", "0"), ("proxy_arp", "0"), ("arp_ignore", "8")] {
-        sysctls.push(set(Place::Host, format!("ipv4/conf/{bridge}/{key}"), value));
-    }
-    let mut own = vec![bridge, names::router_port(number)];
-    if config.uplink.mode == UplinkMode::Bridge {
-        own.push(names::gateway_port(number));
-    }
-    own.extend(
-        config
-            .vms
-            .iter()
-            .map(|vm| names::tap(number, config.addresses.host_number(vm.address))),
-    );
-    // A guest's router advertisement must not give the host an address or a route.
-    sysctls.extend(
-        own.iter()
-            .map(|link| set(Place::Host, format!("ipv6/conf/{link}/disable_ipv6"), "1")),
-    );
-    sysctls
+pub fn router_wan_index(number: u32) -> u32 {
+    names::ROUTER_WAN_INDEX_BASE + number
 }

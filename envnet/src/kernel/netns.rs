@@ -28,7 +28,7 @@ use nix::{
 
 /// The namespace something lives in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum NetnsKind {
     /// The namespace that plays the host.
     Host,
     /// The environment's router namespace.

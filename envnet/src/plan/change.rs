@@ -12,10 +12,8 @@ use crate::{
     config::Environments,
     desired::{Link, LinkKind, Port, Route, Sysctl},
     inventory::KnownPort,
-    kernel::{
-        netns::Place,
-        programs::{Site, StalePin},
-    },
+    kernel::{netns::NetnsKind, programs::StalePin},
+    topology::AttachPoint,
 };
 
 /// A change, for an environment or for all of them.
@@ -74,7 +72,7 @@ pub enum Action {
     /// Delete a link.
     DeleteLink {
         /// Where.
-        place: Place,
+        place: NetnsKind,
         /// Its name.
         name: String,
     },
@@ -83,7 +81,7 @@ pub enum Action {
     /// Change one attribute of a link.
     SetLink {
         /// Where.
-        place: Place,
+        place: NetnsKind,
         /// Its name.
         name: String,
         /// The new value.
@@ -152,20 +150,20 @@ pub enum Action {
     },
     /// Take ports from the fast path.
     RemovePorts(Vec<KnownPort>),
-    /// Attach a site's programs to a link, replacing what envnet has there.
+    /// Attach an attach point's programs to a link, replacing what envnet has there.
     AttachPrograms {
         /// Which programs.
-        site: Site,
+        point: AttachPoint,
         /// Name of the link.
         link: String,
         /// Whether they can be taken away again: not from a `gwE` that may be in use, which would let packets out
         /// untranslated, nor from anything that had some before.
         undo: bool,
     },
-    /// Take a site's programs from a link, if it is still there, and forget their pins.
+    /// Take an attach point's programs from a link, if it is still there, and forget their pins.
     DetachPrograms {
         /// Which programs.
-        site: Site,
+        point: AttachPoint,
         /// Name of the link.
         link: String,
     },
@@ -285,8 +283,8 @@ impl Change {
             Action::InsertPort { port, old: None } => Action::RemovePort {
                 link: port.link.clone(),
             },
-            Action::AttachPrograms { site, link, undo: true } => Action::DetachPrograms {
-                site: *site,
+            Action::AttachPrograms { point, link, undo } if *undo => Action::DetachPrograms {
+                point: *point,
                 link: link.clone(),
             },
             Action::AddAddress { link, address } => Action::DeleteAddress {
@@ -300,7 +298,7 @@ impl Change {
             Action::AddRoute(route) => Action::DeleteRoute(route.clone()),
             Action::DeleteRoute(route) => Action::AddRoute(route.clone()),
             Action::LoadPrograms { first: false }
-            | Action::AttachPrograms { undo: false, .. }
+            | Action::AttachPrograms { .. }
             | Action::InsertPort { old: Some(_), .. }
             | Action::RemoveEndpoints(_)
             | Action::RemovePort { .. }
@@ -436,11 +434,11 @@ impl fmt::Display for Change {
                     None => write!(f, " interface {} (gone)", port.index),
                 })
             }
-            Action::AttachPrograms { site, link, .. } => {
-                write!(f, "+ programs on {}{}", Located(site.place(), link), driver(*site))
+            Action::AttachPrograms { point, link, .. } => {
+                write!(f, "+ programs on {}{}", Located(point.netns(), link), driver(*point))
             }
-            Action::DetachPrograms { site, link } => {
-                write!(f, "- programs on {}{}", Located(site.place(), link), driver(*site))
+            Action::DetachPrograms { point, link } => {
+                write!(f, "- programs on {}{}", Located(point.netns(), link), driver(*point))
             }
             Action::AddAddress { link, address } => write!(f, "+ address {address} on {link} in the router"),
             Action::DeleteAddress { link, address } => write!(f, "- address {address} on {link} in the router"),
@@ -450,18 +448,22 @@ impl fmt::Display for Change {
     }
 }
 
-fn driver(site: Site) -> &'static str {
-    if site == Site::UplinkDriver { " (XDP)" } else { "" }
+fn driver(point: AttachPoint) -> &'static str {
+    if point == AttachPoint::UplinkDriver {
+        " (XDP)"
+    } else {
+        ""
+    }
 }
 
 /// A name with the place it is in, unless that is the host.
-struct Located<'a>(Place, &'a str);
+struct Located<'a>(NetnsKind, &'a str);
 
 impl fmt::Display for Located<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Place::Host => f.write_str(self.1),
-            Place::Router => write!(f, "{} in the router", self.1),
+            NetnsKind::Host => f.write_str(self.1),
+            NetnsKind::Router => write!(f, "{} in the router", self.1),
         }
     }
 }

@@ -9,12 +9,9 @@ use super::fast;
 use crate::{
     config::Environments,
     desired::{Uplink, Wanted},
-    kernel::{
-        netlink::Route,
-        programs::{Attached, Site},
-    },
-    names,
+    kernel::{netlink::Route, netns::NetnsKind, programs::Attached},
     observe::Observed,
+    topology::{self, AttachPoint, Role},
 };
 
 /// Why a plan cannot be made: something that is not envnet's is in the way, or a part of the environments cannot be
@@ -102,16 +99,14 @@ pub enum Conflict {
 
 /// Refuses maps that the programs would misread.
 pub(super) fn with_maps(observed: &Observed) -> Result<(), Conflict> {
-    observed
-        .unfit_map
-        .clone()
-        .map_or(Ok(()), |why| Err(Conflict::Maps(why)))
+    let unfit = observed.pins.unfit_map();
+    unfit.map_or(Ok(()), |why| Err(Conflict::Maps(why.to_owned())))
 }
 
 /// Refuses to change a part of the environments when it would change the `others`, too.
 pub(super) fn with_others(wanted: &Wanted, observed: &Observed, others: &[u32]) -> Result<(), Conflict> {
     let all = || others.iter().copied().collect();
-    if !observed.programs_loaded || observed.has_other_layout() {
+    if !observed.pins.programs_loaded() || observed.pins.has_other_layout() {
         return Err(Conflict::Build(all()));
     }
     with_pool_of(wanted, observed, others)?;
@@ -158,7 +153,9 @@ fn with_pool_of(wanted: &Wanted, observed: &Observed, others: &[u32]) -> Result<
             .get(number)
             .into_iter()
             .flat_map(|router| &router.routes);
-        let is_pool = |(route, link): &&(Route, String)| route.gateway.is_none() && *link == names::gateway(*number);
+        let is_pool = |(route, link): &&(Route, String)| {
+            route.gateway.is_none() && topology::is(Role::RouterWan, NetnsKind::Router, link, *number)
+        };
         let pools: Vec<Ipv4Net> = routes.filter(is_pool).map(|(route, _)| route.destination).collect();
         if let Some(present) = pools.first().filter(|_| !pools.contains(&wanted)) {
             differing.entry(*present).or_default().push(*number);
@@ -181,12 +178,12 @@ fn differs(uplink: &Uplink, observed: &Observed) -> bool {
         mac: uplink.entry.mac,
         ..present
     };
-    let attached = |site| {
-        let attached = observed.attached.get(&(site, uplink.interface.clone()));
+    let attached = |point| {
+        let attached = observed.attached.get(&(point, uplink.interface.clone()));
         attached.is_some_and(|attached| *attached != Attached::Nothing)
     };
-    let driver = Site::UplinkDriver;
-    let is_new = uplink.sites.contains(&driver) && !attached(driver) && attached(Site::Uplink);
+    let driver = AttachPoint::UplinkDriver;
+    let is_new = uplink.points.contains(&driver) && !attached(driver) && attached(AttachPoint::Uplink);
     is_new
         || observed
             .fast

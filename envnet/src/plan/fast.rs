@@ -11,13 +11,9 @@ use super::{Action, Change, Others, Phase, make::EnvironmentPlan};
 use crate::{
     desired::{Port, Uplink, Wanted},
     inventory::KnownPort,
-    kernel::{
-        netlink::Kind,
-        netns::Place,
-        programs::{Attached, Site},
-    },
-    names,
+    kernel::{netlink::Kind, netns::NetnsKind, programs::Attached},
     observe::Observed,
+    topology::{AttachPoint, Role},
 };
 
 /// Whether an entry is as wanted, whatever has been learned in it.
@@ -52,7 +48,7 @@ impl EnvironmentPlan<'_> {
         };
         let index = |name: &str| {
             let link = self.observed.links.get(name)?;
-            (!self.made.contains(&(Place::Host, name))).then_some(link.index)
+            (!self.made.contains(&(NetnsKind::Host, name))).then_some(link.index)
         };
         let kept: BTreeSet<u32> = ports.iter().filter_map(|port| index(&port.link)).collect();
         let present = self.inventory.entries_of(wanted.number).iter();
@@ -70,9 +66,9 @@ impl EnvironmentPlan<'_> {
         let mut actions: Vec<_> = self
             .inventory
             .accelerated(wanted.number)
-            .filter(|(link, _)| !self.made.contains(&(Place::Host, *link)))
+            .filter(|(link, _)| !self.made.contains(&(NetnsKind::Host, *link)))
             .filter(|(link, _)| !ports.iter().any(|port| port.link == *link) && !stays(link))
-            .map(|(link, site)| detach(site, link))
+            .map(|(link, point)| detach(point, link))
             .collect();
         if !surplus.is_empty() {
             actions.push(Action::RemovePorts(surplus));
@@ -88,14 +84,14 @@ impl EnvironmentPlan<'_> {
                     old,
                 });
             }
-            if port.site == Site::Bridge {
+            if port.point.is_exclusive() {
                 continue;
             }
-            let made = self.made.contains(&(Place::Host, port.link.as_str()));
-            let attached = self.observed.attached.get(&(port.site, port.link.clone())).copied();
-            if made || attached != Some(Attached::Current) || !self.observed.programs_loaded {
+            let made = self.made.contains(&(NetnsKind::Host, port.link.as_str()));
+            let attached = self.observed.attached.get(&(port.point, port.link.clone())).copied();
+            if made || attached != Some(Attached::Current) || !self.observed.pins.programs_loaded() {
                 actions.push(Action::AttachPrograms {
-                    site: port.site,
+                    point: port.point,
                     link: port.link,
                     undo: made || attached.is_none_or(|attached| attached == Attached::Nothing),
                 });
@@ -109,22 +105,23 @@ impl EnvironmentPlan<'_> {
     /// Whether XDP may send to a port: not every kind takes frames from it.
     fn is_tap(&self, port: &Port) -> bool {
         let link = self.observed.links.get(&port.link);
-        matches!(port.site, Site::GuestPort | Site::ForeignPort)
+        matches!(port.point, AttachPoint::GuestPort | AttachPoint::ForeignPort)
             && link.is_some_and(|link| matches!(link.kind, Kind::Tap { .. }))
     }
 
     fn foreign_ports(&self) -> Vec<Port> {
-        let bridge = names::bridge(self.wanted.number);
+        let bridge = self.wanted.link(Role::Bridge);
+        let is_new = |bridge: &String| self.made.contains(&(NetnsKind::Host, bridge.as_str()));
         let Some(fast) = self
             .wanted
             .fast
             .as_ref()
-            .filter(|_| !self.made.contains(&(Place::Host, bridge.as_str())))
+            .filter(|_| !bridge.as_ref().is_some_and(is_new))
         else {
             return Vec::new();
         };
         // The router's have names of their own.
-        let wanted = self.wanted.links.iter().filter(|link| link.place == Place::Host);
+        let wanted = self.wanted.links.iter().filter(|link| link.place == NetnsKind::Host);
         let is_wanted = |name: &str| wanted.clone().any(|wanted| wanted.name == name);
         self.inventory
             .ports_of(self.wanted.number)
@@ -135,9 +132,9 @@ impl EnvironmentPlan<'_> {
     }
 }
 
-pub(super) fn detach(site: Site, link: &str) -> Action {
+pub(super) fn detach(point: AttachPoint, link: &str) -> Action {
     Action::DetachPrograms {
-        site,
+        point,
         link: link.to_owned(),
     }
 }
@@ -159,13 +156,13 @@ pub(super) fn before(wanted: &Wanted, observed: &Observed) -> Vec<Change> {
 /// What all environments share, to be done when they are ready.
 pub(super) fn after(wanted: &Wanted, observed: &Observed, others: Others) -> Vec<Change> {
     let uplinks = wanted.uplink.iter();
-    let attach = uplinks.flat_map(|uplink| uplink.sites.iter().map(move |&site| (site, &uplink.interface)));
+    let attach = uplinks.flat_map(|uplink| uplink.points.iter().map(move |&point| (point, &uplink.interface)));
     let mut actions: Vec<_> = attach
-        .filter_map(|(site, interface)| {
-            let attached = observed.attached.get(&(site, interface.clone())).copied();
-            let current = attached == Some(Attached::Current) && observed.programs_loaded;
+        .filter_map(|(point, interface)| {
+            let attached = observed.attached.get(&(point, interface.clone())).copied();
+            let current = attached == Some(Attached::Current) && observed.pins.programs_loaded();
             (!current).then(|| Action::AttachPrograms {
-                site,
+                point,
                 link: interface.clone(),
                 undo: attached.is_none_or(|attached| attached == Attached::Nothing),
             })
@@ -195,13 +192,13 @@ pub(super) fn leave(wanted: Option<&Uplink>, observed: &Observed) -> Vec<Action>
     observed
         .attached
         .iter()
-        .filter(|((site, _), attached)| {
-            matches!(site, Site::Uplink | Site::UplinkDriver) && **attached != Attached::Nothing
+        .filter(|((point, _), attached)| {
+            matches!(point, AttachPoint::Uplink | AttachPoint::UplinkDriver) && **attached != Attached::Nothing
         })
-        .filter(|((site, link), _)| {
-            wanted.is_none_or(|uplink| uplink.interface != *link || !uplink.sites.contains(site))
+        .filter(|((point, link), _)| {
+            wanted.is_none_or(|uplink| uplink.interface != *link || !uplink.points.contains(point))
         })
-        .map(|((site, link), _)| detach(*site, link))
+        .map(|((point, link), _)| detach(*point, link))
         .collect()
 }
 

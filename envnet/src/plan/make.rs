@@ -10,11 +10,12 @@ use crate::{
     inventory::Inventory,
     kernel::{
         netlink::{self, Kind},
-        netns::Place,
-        programs::{Attached, Site},
+        netns::NetnsKind,
+        programs::Attached,
     },
-    names::{self, Instance, LINK_GROUP, REMOVAL_GROUPS},
+    names::{Instance, LINK_GROUP, REMOVAL_GROUPS},
     observe::{Observed, Router},
+    topology::Role,
 };
 
 /// The plan for one environment, as it grows.
@@ -25,7 +26,7 @@ pub(super) struct EnvironmentPlan<'a> {
     router: Option<&'a Router>,
     pub(super) instance: &'a Instance,
     /// Links of the router that this plan makes anew, by name: what the kernel has under the name goes away with it.
-    pub(super) made: BTreeSet<(Place, &'a str)>,
+    pub(super) made: BTreeSet<(NetnsKind, &'a str)>,
     phase: Phase,
     changes: Vec<Change>,
 }
@@ -61,13 +62,13 @@ impl<'a> EnvironmentPlan<'a> {
         for link in &self.wanted.links {
             self.link(link)?;
         }
-        self.sysctls(|place, link| place == Place::Router && link.is_some());
+        self.sysctls(|place, link| place == NetnsKind::Router && link.is_some());
         Ok(())
     }
 
     fn rest(&mut self) {
         self.phase = Phase::Rest;
-        self.sysctls(|place, link| place == Place::Host && link.is_some());
+        self.sysctls(|place, link| place == NetnsKind::Host && link.is_some());
         self.maps();
         self.endpoints();
         self.programs();
@@ -102,7 +103,7 @@ impl<'a> EnvironmentPlan<'a> {
     }
 
     /// Those sysctls that `which` wants, asked for the place and for the link the sysctl is one of, if it is.
-    fn sysctls(&mut self, which: impl Fn(Place, Option<&str>) -> bool) {
+    fn sysctls(&mut self, which: impl Fn(NetnsKind, Option<&str>) -> bool) {
         for sysctl in &self.wanted.sysctls {
             let place = sysctl.place;
             let link = sysctl
@@ -116,8 +117,8 @@ impl<'a> EnvironmentPlan<'a> {
             // A sysctl of a link that is made anew starts from its default.
             let replaced = link.is_some_and(|link| self.made.contains(&(place, link)));
             let values = match place {
-                Place::Host => Some(&self.observed.sysctls),
-                Place::Router => self.router.map(|router| &router.sysctls),
+                NetnsKind::Host => Some(&self.observed.sysctls),
+                NetnsKind::Router => self.router.map(|router| &router.sysctls),
             };
             let old = values.filter(|_| !replaced).and_then(|values| values.get(&sysctl.key));
             if old != Some(&sysctl.value) {
@@ -129,22 +130,22 @@ impl<'a> EnvironmentPlan<'a> {
         }
     }
 
-    fn present(&self, place: Place, name: &str) -> Option<&'a netlink::Link> {
+    fn present(&self, place: NetnsKind, name: &str) -> Option<&'a netlink::Link> {
         match place {
-            Place::Host => self.observed.links.get(name),
-            Place::Router => self.router.and_then(|router| router.links.get(name)),
+            NetnsKind::Host => self.observed.links.get(name),
+            NetnsKind::Router => self.router.and_then(|router| router.links.get(name)),
         }
     }
 
     fn link(&mut self, wanted: &'a Link) -> Result<(), Conflict> {
-        if wanted.kind == LinkKind::VethPeer && self.made.contains(&(Place::Router, wanted.name.as_str())) {
+        if wanted.kind == LinkKind::VethPeer && self.made.contains(&(NetnsKind::Router, wanted.name.as_str())) {
             return Ok(());
         }
         let present = self.present(wanted.place, &wanted.name);
         if let Some(link) = self
             .inventory
             .named(&wanted.name)
-            .filter(|_| wanted.place == Place::Host)
+            .filter(|_| wanted.place == NetnsKind::Host)
         {
             return Err(Conflict::OtherName {
                 link: link.to_owned(),
@@ -153,7 +154,7 @@ impl<'a> EnvironmentPlan<'a> {
             });
         }
         if let Some(present) = present {
-            if wanted.place == Place::Host && present.owner(self.instance) != Some(self.wanted.number) {
+            if wanted.place == NetnsKind::Host && present.owner(self.instance) != Some(self.wanted.number) {
                 return Err(Conflict::Link {
                     name: wanted.name.clone(),
                     environment: self.wanted.number,
@@ -182,13 +183,13 @@ impl<'a> EnvironmentPlan<'a> {
         let present = self.present(wanted.place, &wanted.name);
         if let Some(name) = other_end {
             let goes_with_this = present.is_some_and(|present| present.kind == Kind::Veth);
-            if self.present(Place::Router, name).is_some() && !goes_with_this {
+            if self.present(NetnsKind::Router, name).is_some() && !goes_with_this {
                 self.push(Action::DeleteLink {
-                    place: Place::Router,
+                    place: NetnsKind::Router,
                     name: name.to_owned(),
                 });
             }
-            self.made.insert((Place::Router, name));
+            self.made.insert((NetnsKind::Router, name));
         }
         self.made.insert((wanted.place, &wanted.name));
         self.push(Action::CreateLink(wanted.clone()));
@@ -199,7 +200,7 @@ impl<'a> EnvironmentPlan<'a> {
         match (&wanted.kind, &present.kind) {
             (LinkKind::Bridge, Kind::Bridge) | (LinkKind::VethPeer, Kind::Veth) => true,
             (LinkKind::Veth { peer, peer_index, .. }, Kind::Veth) => self
-                .present(Place::Router, peer)
+                .present(NetnsKind::Router, peer)
                 .is_some_and(|peer| peer.kind == Kind::Veth && (*peer_index == 0 || peer.index == *peer_index)),
             (
                 LinkKind::Macvlan { parent, index },
@@ -256,13 +257,13 @@ impl<'a> EnvironmentPlan<'a> {
         {
             set(Attribute::Owner(*user, *group), Attribute::Owner(*old_user, *old_group));
         }
-        if wanted.place == Place::Host {
+        if wanted.place == NetnsKind::Host {
             let master = present.master.and_then(|index| self.inventory.link_at(index));
             let master = master.map(|master| master.name.clone());
             // A bridge that is made anew has lost its ports.
             let lost = master
                 .as_deref()
-                .is_some_and(|master| self.made.contains(&(Place::Host, master)));
+                .is_some_and(|master| self.made.contains(&(NetnsKind::Host, master)));
             let master = master.filter(|_| !lost);
             // What a port forwards is forgotten when it leaves the bridge.
             let forwarding = if master == wanted.master {
@@ -283,15 +284,15 @@ impl<'a> EnvironmentPlan<'a> {
     /// What an entry of the maps is taken back to. Of maps that could not be read nothing is known; but when the
     /// programs of a running environment have gone from those to the new ones, they must find there what they need.
     pub(super) fn before<T>(&self, old: Option<T>, new: T) -> Option<T> {
-        let gateway = names::gateway(self.wanted.number);
-        let runs = !self.made.contains(&(Place::Router, gateway.as_str()));
-        let moves = runs && (self.observed.has_other_layout() || self.observed.maps_unread);
+        let wan = self.wanted.link(Role::RouterWan);
+        let runs = wan.is_some_and(|wan| !self.made.contains(&(NetnsKind::Router, wan.as_str())));
+        let moves = runs && (self.observed.pins.has_other_layout() || self.observed.pins.maps_unread());
         old.or(moves.then_some(new))
     }
 
     fn maps(&mut self) {
         let number = self.wanted.number;
-        let index = desired::gateway_index(number);
+        let index = desired::router_wan_index(number);
         let old = self.observed.environments.get(&index).copied();
         let known = self.observed.gateways.get(&self.wanted.entry.mac) == Some(&number);
         if old != Some(self.wanted.entry) || !known {
@@ -312,14 +313,11 @@ impl<'a> EnvironmentPlan<'a> {
 
     fn programs(&mut self) {
         let number = self.wanted.number;
-        let router = self.router.map(|router| router.attached);
-        let bridge = names::bridge(number);
-        let bridge = self.observed.attached.get(&(Site::Bridge, bridge)).copied();
-        for (site, attached) in [(Site::Gateway, router), (Site::Bridge, bridge)] {
-            let Some(link) = site.link(number) else { continue };
-            let undo = self.made.contains(&(site.place(), link.as_str()));
-            if undo || attached != Some(Attached::Current) || !self.observed.programs_loaded {
-                self.push(Action::AttachPrograms { site, link, undo });
+        for (point, link) in self.wanted.topology.border(number) {
+            let attached = self.observed.attached_to(number, point, &link);
+            let undo = self.made.contains(&(point.netns(), link.as_str()));
+            if undo || attached != Some(Attached::Current) || !self.observed.pins.programs_loaded() {
+                self.push(Action::AttachPrograms { point, link, undo });
             }
         }
     }
@@ -328,7 +326,7 @@ impl<'a> EnvironmentPlan<'a> {
     fn surplus_addresses(&self) -> Vec<(String, Ipv4Net)> {
         let present = self.router.into_iter().flat_map(|router| &router.addresses);
         present
-            .filter(|address| !self.made.contains(&(Place::Router, address.0.as_str())))
+            .filter(|address| !self.made.contains(&(NetnsKind::Router, address.0.as_str())))
             .filter(|address| !self.wanted.addresses.contains(address))
             .cloned()
             .collect()
@@ -341,7 +339,7 @@ impl<'a> EnvironmentPlan<'a> {
             .addresses
             .iter()
             .filter(|address| {
-                self.made.contains(&(Place::Router, address.0.as_str()))
+                self.made.contains(&(NetnsKind::Router, address.0.as_str()))
                     || present.is_none_or(|present| !present.contains(address))
             })
             .cloned()
@@ -355,11 +353,11 @@ impl<'a> EnvironmentPlan<'a> {
     }
 
     fn up(&mut self) {
-        // From the inside out, the gateway last: the programs are on it by now.
-        let gateway = names::gateway(self.wanted.number);
+        // From the inside out, the router's WAN port last: the programs are on it by now.
+        let wan = self.wanted.link(Role::RouterWan);
         let links = self.wanted.links.iter().map(|link| (link.place, link.name.as_str()));
-        let (outer, inner): (Vec<_>, Vec<_>) = links.partition(|(_, name)| *name == gateway);
-        for (place, name) in [(Place::Router, "lo")].into_iter().chain(inner).chain(outer) {
+        let (outer, inner): (Vec<_>, Vec<_>) = links.partition(|(_, name)| Some(*name) == wan.as_deref());
+        for (place, name) in [(NetnsKind::Router, "lo")].into_iter().chain(inner).chain(outer) {
             let present = self
                 .present(place, name)
                 .filter(|_| !self.made.contains(&(place, name)));
@@ -380,7 +378,7 @@ impl<'a> EnvironmentPlan<'a> {
     /// Deletes the routes that have to go, and returns those that stay. The kernel drops a route without a word when its
     /// source address is deleted; so such a route goes before, and comes back after.
     fn old_routes(&mut self) -> BTreeSet<desired::Route> {
-        let made = |link: &str| self.made.contains(&(Place::Router, link));
+        let made = |link: &str| self.made.contains(&(NetnsKind::Router, link));
         let addresses = self.router.map(|router| &router.addresses);
         let gone: BTreeSet<_> = addresses
             .into_iter()
@@ -422,13 +420,13 @@ impl<'a> EnvironmentPlan<'a> {
             self.wanted
                 .links
                 .iter()
-                .any(|link| link.place == Place::Router && link.name == name)
+                .any(|link| link.place == NetnsKind::Router && link.name == name)
         };
         let links = self.router.into_iter().flat_map(|router| router.links.keys());
         let surplus: Vec<_> = links.filter(|name| *name != "lo" && !wanted(name)).cloned().collect();
         for name in surplus {
             self.push(Action::DeleteLink {
-                place: Place::Router,
+                place: NetnsKind::Router,
                 name,
             });
         }
@@ -441,14 +439,14 @@ impl<'a> EnvironmentPlan<'a> {
             self.wanted
                 .links
                 .iter()
-                .any(|link| link.place == Place::Host && link.name == name)
+                .any(|link| link.place == NetnsKind::Host && link.name == name)
         };
         let links: Vec<_> = self
             .inventory
             .links_of(number)
             .filter(|link| !wanted(&link.name))
             .map(|link| Action::DeleteLink {
-                place: Place::Host,
+                place: NetnsKind::Host,
                 name: link.name.clone(),
             })
             .collect();

@@ -16,7 +16,7 @@ pub use self::{
 };
 use std::collections::BTreeSet;
 
-use crate::{desired::Wanted, inventory::Inventory, kernel::programs::Site, names::Instance, observe::Observed};
+use crate::{desired::Wanted, inventory::Inventory, names::Instance, observe::Observed, topology::AttachPoint};
 
 /// What becomes of environments that are there but not wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +50,9 @@ pub fn attach(
         conflict::with_others(wanted, observed, &surplus)?;
     }
     let mut changes = Vec::new();
-    if !observed.programs_loaded {
+    if !observed.pins.programs_loaded() {
         changes.extend(fast::shared(vec![Action::LoadPrograms {
-            first: !observed.pinned && present.is_empty(),
+            first: !observed.pins.is_present() && present.is_empty(),
         }]));
     }
     changes.extend(fast::before(wanted, observed));
@@ -70,7 +70,7 @@ pub fn attach(
     if others == Others::Stay {
         return Ok(changes);
     }
-    if observed.other_builds.is_some() {
+    if observed.pins.other_builds().is_some() {
         changes.extend(fast::shared(vec![Action::ForgetOtherPrograms]));
     }
     if !observed.stale_pins.is_empty() {
@@ -101,9 +101,9 @@ pub fn damaged(wanted: &Wanted, changes: &[Change]) -> BTreeSet<u32> {
     let mut damaged = BTreeSet::new();
     for change in changes {
         match &change.action {
-            Action::AttachPrograms { site, .. } | Action::DetachPrograms { site, .. } if *site == Site::ForeignPort => {
-            }
-            Action::InsertPort { port, .. } if port.site == Site::ForeignPort => {}
+            Action::AttachPrograms { point, .. } | Action::DetachPrograms { point, .. }
+                if *point == AttachPoint::ForeignPort => {}
+            Action::InsertPort { port, .. } if port.point == AttachPoint::ForeignPort => {}
             Action::RemovePort { .. } | Action::RemovePorts(_) => {}
             // All environments need what they share, but not what is shared by those that go.
             Action::LoadPrograms { .. }

@@ -7,9 +7,10 @@ use crate::{
     config::Environments,
     desired,
     inventory::Inventory,
-    kernel::{netns::Place, programs::Site},
-    names::{self, Instance},
-    observe::Observed,
+    kernel::netns::NetnsKind,
+    names::Instance,
+    observe::{Observed, PinState},
+    topology::Role,
 };
 
 /// So many environments lose their links at once. The kernel waits some 17 ms for each bridge (`rcu_barrier`) with the lock on
@@ -24,7 +25,7 @@ pub fn detach(observed: &Observed, instance: &Instance) -> Vec<Change> {
     let numbers: Vec<u32> = inventory.environments().into_iter().collect();
     changes.extend(environments(&numbers, &inventory));
     // The maps go as a whole.
-    if observed.pinned || observed.pins_left_empty {
+    if observed.pins != PinState::Absent {
         changes.extend(fast::shared(vec![Action::RemovePins]));
     }
     changes
@@ -43,7 +44,7 @@ pub fn detach_part(observed: &Observed, instance: &Instance, part: &Environments
     }
     conflict::with_maps(observed)?;
     // Maps that could not be read would go on telling of what is gone, and do not say what the others need.
-    if observed.has_other_layout() || observed.maps_unread {
+    if observed.pins.has_other_layout() || observed.pins.maps_unread() {
         return Err(Conflict::Build(others.into_iter().collect()));
     }
     let mut ports = observed.fast.ports.values();
@@ -81,7 +82,7 @@ pub(super) fn environments(numbers: &[u32], inventory: &Inventory<'_>) -> Vec<Ch
 pub(super) fn from_maps(numbers: &[u32], observed: &Observed) -> Vec<Change> {
     let in_maps: BTreeMap<u32, u32> = numbers
         .iter()
-        .map(|number| (desired::gateway_index(*number), *number))
+        .map(|number| (desired::router_wan_index(*number), *number))
         .filter(|(index, number)| observed.environments.contains_key(index) || observed.is_in_maps(*number))
         .collect();
     if in_maps.is_empty() {
@@ -105,12 +106,12 @@ fn close(number: u32, inventory: &Inventory<'_>) -> Vec<Action> {
     if !external.is_empty() {
         actions.push(Action::RemoveEndpoints(external.to_vec()));
     }
-    let gateway = names::gateway(number);
+    let wan = inventory.topology(number).name(Role::RouterWan, number);
     let router = inventory.observed.routers.get(&number);
-    if router.is_some_and(|router| router.links.contains_key(&gateway)) {
+    if let Some(name) = wan.filter(|wan| router.is_some_and(|router| router.links.contains_key(wan))) {
         actions.push(Action::DeleteLink {
-            place: Place::Router,
-            name: gateway,
+            place: NetnsKind::Router,
+            name,
         });
     }
     actions
@@ -135,11 +136,11 @@ fn links(numbers: &[u32], inventory: &Inventory<'_>) -> Vec<Action> {
 fn forget(number: u32, inventory: &Inventory<'_>) -> Vec<Action> {
     let observed = inventory.observed;
     let mut actions = Vec::new();
-    if observed.pinned {
-        let sites = [Site::Gateway, Site::Bridge].map(|site| (site.link(number).unwrap_or_default(), site));
-        actions.extend(sites.iter().map(|(link, site)| fast::detach(*site, link)));
+    if observed.pins.is_present() {
+        let border = inventory.topology(number).border(number);
+        actions.extend(border.map(|(point, link)| fast::detach(point, &link)));
         let ports = inventory.accelerated(number);
-        actions.extend(ports.map(|(link, site)| fast::detach(site, link)));
+        actions.extend(ports.map(|(link, point)| fast::detach(point, link)));
     }
     let indices = inventory.entries_of(number);
     if !indices.is_empty() {

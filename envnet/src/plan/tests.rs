@@ -18,12 +18,12 @@ use crate::{
     desired::{self, HostFacts, Link, LinkKind},
     kernel::{
         netlink::{Kind, Link as KernelLink, Route as KernelRoute},
-        netns::Place,
+        netns::NetnsKind,
         pins::OtherBuilds,
-        programs::{Attached, Site, StalePin},
+        programs::{Attached, StalePin},
     },
-    names,
-    observe::{Fast, Router},
+    observe::{Fast, MapState, PinState, Pins, Router},
+    topology::{AttachPoint, classic},
 };
 
 const UPLINK: u32 = 2;
@@ -102,18 +102,13 @@ impl Model {
                 attached: BTreeMap::new(),
                 foreign_namespaces: BTreeSet::new(),
                 names_left: BTreeSet::new(),
-                pins_left_empty: false,
                 stale_pins: Vec::new(),
-                programs_loaded: false,
+                pins: PinState::Absent,
                 environments: BTreeMap::new(),
                 mappings: BTreeMap::new(),
                 counted: BTreeSet::new(),
                 gateways: BTreeMap::new(),
                 fast: Fast::default(),
-                pinned: false,
-                other_builds: None,
-                unfit_map: None,
-                maps_unread: false,
             },
             next_index: 10,
         }
@@ -127,10 +122,21 @@ impl Model {
         changes
     }
 
-    fn links(&mut self, environment: u32, place: Place) -> &mut BTreeMap<String, KernelLink> {
+    /// The pins, of which there are some from now on.
+    fn pins(&mut self) -> &mut Pins {
+        if !self.observed.pins.is_present() {
+            self.observed.pins = PinState::Present(Pins::default());
+        }
+        match &mut self.observed.pins {
+            PinState::Present(pins) => pins,
+            state => panic!("there are pins: {state:?}"),
+        }
+    }
+
+    fn links(&mut self, environment: u32, place: NetnsKind) -> &mut BTreeMap<String, KernelLink> {
         match place {
-            Place::Host => &mut self.observed.links,
-            Place::Router => &mut self.router(environment).links,
+            NetnsKind::Host => &mut self.observed.links,
+            NetnsKind::Router => &mut self.router(environment).links,
         }
     }
 
@@ -154,10 +160,13 @@ impl Model {
         let environment = change.environment.unwrap_or(0);
         let alias = Instance::Host.alias(environment);
         match change.action.clone() {
-            Action::LoadPrograms { .. } => (self.observed.programs_loaded, self.observed.pinned) = (true, true),
+            Action::LoadPrograms { .. } => {
+                let pins = self.pins();
+                (pins.programs_loaded, pins.maps) = (true, MapState::Read);
+            }
             Action::ForgetOtherPrograms => {
-                assert!(self.observed.programs_loaded);
-                self.observed.other_builds = None;
+                assert!(self.observed.pins.programs_loaded());
+                self.pins().other_builds = None;
             }
             Action::RemoveStalePins(stale) => {
                 for pin in stale {
@@ -165,7 +174,7 @@ impl Model {
                 }
             }
             Action::RemovePins => {
-                (self.observed.programs_loaded, self.observed.pinned) = (false, false);
+                self.observed.pins = PinState::Absent;
                 self.observed.environments.clear();
                 self.observed.mappings.clear();
                 self.observed.counted.clear();
@@ -183,7 +192,7 @@ impl Model {
                     addresses: BTreeSet::new(),
                     routes: BTreeSet::new(),
                     sysctls: BTreeMap::new(),
-                    attached: Attached::Other,
+                    attached: BTreeMap::new(),
                     neighbours: BTreeMap::new(),
                 };
                 assert!(self.observed.routers.insert(environment, router).is_none(), "{change}");
@@ -193,18 +202,18 @@ impl Model {
             Action::DeleteLink { place, name } => {
                 let removed = self.links(environment, place).remove(&name);
                 let index = removed.as_ref().map(|link| link.index);
-                if removed.is_some() && place == Place::Router {
+                if removed.is_some() && place == NetnsKind::Router {
                     self.forget_interface(environment, &name);
                 }
                 if removed.is_some()
-                    && name == names::router_port(environment)
+                    && name == classic::router_port(environment)
                     && let Some(router) = self.observed.routers.get_mut(&environment)
                 {
-                    let inside = names::router_inside(environment);
+                    let inside = classic::router_inside(environment);
                     router.links.remove(&inside);
                     self.forget_interface(environment, &inside);
                 }
-                if place == Place::Host {
+                if place == NetnsKind::Host {
                     self.observed.attached.retain(|(_, link), _| *link != name);
                 }
                 // Ports and other ends go with a link.
@@ -213,13 +222,13 @@ impl Model {
                     .filter(|port| port.master.is_some() && port.master == index)
                     .for_each(|port| (port.master, port.group_forwarding) = (None, 0));
                 if removed.is_some()
-                    && name == names::gateway_port(environment)
+                    && name == classic::uplink_port(environment)
                     && let Some(router) = self.observed.routers.get_mut(&environment)
                 {
-                    router.links.remove(&names::gateway(environment));
+                    router.links.remove(&classic::router_wan(environment));
                 }
-                if name == names::gateway(environment) {
-                    self.observed.links.remove(&names::gateway_port(environment));
+                if name == classic::router_wan(environment) {
+                    self.observed.links.remove(&classic::uplink_port(environment));
                 }
             }
             Action::DeleteLinks(links) => {
@@ -228,25 +237,27 @@ impl Model {
                         environment: Some(environment),
                         phase: Phase::Shared,
                         action: Action::DeleteLink {
-                            place: Place::Host,
+                            place: NetnsKind::Host,
                             name,
                         },
                     });
                 }
             }
             Action::SetLink { place, name, new, .. } => {
-                if name == names::bridge(environment) && new == Attribute::Up(true) {
+                if name == classic::bridge(environment) && new == Attribute::Up(true) {
                     assert!(
-                        self.observed.attached.contains_key(&(Site::Bridge, name.clone())),
+                        self.observed
+                            .attached
+                            .contains_key(&(AttachPoint::Bridge, name.clone())),
                         "the host hears guests before the program is on"
                     );
                 }
-                let gateway = place == Place::Router && name == names::gateway(environment);
+                let gateway = place == NetnsKind::Router && name == classic::router_wan(environment);
                 if gateway && new == Attribute::Up(true) {
                     let router = self.router(environment);
                     assert_eq!(
-                        router.attached,
-                        Attached::Current,
+                        router.attached.get(&(AttachPoint::RouterWan, name.clone())),
+                        Some(&Attached::Current),
                         "the gateway comes up before the programs are on it"
                     );
                     assert!(self.observed.mappings.keys().any(|key| key.environment == environment));
@@ -269,8 +280,8 @@ impl Model {
             }
             Action::SetSysctl { sysctl, .. } => {
                 let values = match sysctl.place {
-                    Place::Host => &mut self.observed.sysctls,
-                    Place::Router => &mut self.router(environment).sysctls,
+                    NetnsKind::Host => &mut self.observed.sysctls,
+                    NetnsKind::Router => &mut self.router(environment).sysctls,
                 };
                 values.insert(sysctl.key, sysctl.value);
             }
@@ -324,28 +335,30 @@ impl Model {
                 let is_gone = |index| gone.iter().any(|port| port.index == index);
                 self.observed.fast.ports.retain(|index, _| !is_gone(*index));
             }
-            Action::AttachPrograms { site, link, .. } => {
-                assert!(self.observed.programs_loaded);
+            Action::AttachPrograms { point, link, .. } => {
+                assert!(self.observed.pins.programs_loaded());
                 assert!(
-                    self.links(environment, site.place()).contains_key(&link),
+                    self.links(environment, point.netns()).contains_key(&link),
                     "nothing to attach to"
                 );
-                if site == Site::Gateway {
-                    self.router(environment).attached = Attached::Current;
+                if point == AttachPoint::RouterWan {
+                    self.router(environment)
+                        .attached
+                        .insert((point, link), Attached::Current);
                 } else {
-                    let known = match site {
-                        Site::RouterPort | Site::GuestPort | Site::GatewayPort => {
+                    let known = match point {
+                        AttachPoint::RouterPort | AttachPoint::GuestPort | AttachPoint::UplinkPort => {
                             let index = self.observed.links[&link].index;
                             self.observed.fast.ports.contains_key(&index)
                         }
                         _ => true,
                     };
                     assert!(known, "{link} has programs before they know it");
-                    self.observed.attached.insert((site, link), Attached::Current);
+                    self.observed.attached.insert((point, link), Attached::Current);
                 }
             }
-            Action::DetachPrograms { site, link } => {
-                self.observed.attached.remove(&(site, link));
+            Action::DetachPrograms { point, link } => {
+                self.observed.attached.remove(&(point, link));
             }
             Action::AddAddress { link, address } => {
                 assert!(self.router(environment).links.contains_key(&link));
@@ -529,7 +542,7 @@ fn damage_is_repaired() {
     let damages: [Damage; 9] = [
         ("bridge deleted", |model| {
             model.observed.links.remove("br1");
-            model.observed.attached.remove(&(Site::Bridge, "br1".to_owned()));
+            model.observed.attached.remove(&(AttachPoint::Bridge, "br1".to_owned()));
             model.observed.links.values_mut().for_each(|link| link.master = None);
         }),
         ("namespace deleted", |model| {
@@ -540,7 +553,7 @@ fn damage_is_repaired() {
             let router = model.router(1);
             router.links.remove("gw1");
             router.routes.clear();
-            router.attached = Attached::Other;
+            router.attached.clear();
         }),
         ("tap unplugged", |model| {
             model.observed.links.get_mut("vm1.2").expect("tap").master = None;
@@ -549,7 +562,7 @@ fn damage_is_repaired() {
             model.observed.links.get_mut("vm1.2").expect("tap").up = false;
         }),
         ("pins removed", |model| {
-            (model.observed.pinned, model.observed.programs_loaded) = (false, false);
+            model.observed.pins = PinState::Absent;
             model.observed.environments.clear();
             model.observed.mappings.clear();
             model.observed.fast = Fast::default();
@@ -566,7 +579,7 @@ fn damage_is_repaired() {
             let route = KernelRoute {
                 destination: "192.0.2.0/24".parse().expect("a prefix"),
                 gateway: None,
-                interface: desired::gateway_index(1),
+                interface: desired::router_wan_index(1),
                 source: None,
                 metric: 7,
             };
@@ -626,12 +639,15 @@ fn taking_an_upgrade_back_leaves_running_programs_alone() {
     let mut model = Model::new();
     model.attach(&config);
     // What another build finds.
-    model.observed.programs_loaded = false;
+    model.pins().programs_loaded = false;
     for router in model.observed.routers.values_mut() {
-        router.attached = Attached::Other;
+        router
+            .attached
+            .values_mut()
+            .for_each(|attached| *attached = Attached::Other);
     }
-    for pinned in [true, false] {
-        model.observed.pinned = pinned;
+    for pins in [model.observed.pins.clone(), PinState::Absent] {
+        model.observed.pins = pins;
         let changes = attach(&wanted(&config), &model.observed, &Instance::Host, Others::Go).expect("no conflict");
         assert!(
             changes
@@ -651,7 +667,7 @@ fn taking_an_upgrade_back_leaves_running_programs_alone() {
 fn assert_clean(model: &Model) {
     let links: Vec<&String> = model.observed.links.keys().collect();
     assert_eq!(links, ["up0"]);
-    assert!(model.observed.routers.is_empty() && !model.observed.pinned);
+    assert!(model.observed.routers.is_empty() && !model.observed.pins.is_present());
     assert!(model.observed.environments.is_empty() && model.observed.mappings.is_empty());
     assert_eq!(model.observed.fast, Fast::default());
     assert!(model.observed.attached.is_empty(), "{:?}", model.observed.attached);
@@ -777,7 +793,7 @@ fn a_part_is_changed_alone() {
             model.apply(change);
         }
         assert!(model.observed.routers.keys().eq(&[1, 3]));
-        assert!(model.observed.programs_loaded && model.observed.pinned);
+        assert!(model.observed.pins.programs_loaded());
         let number = |entry: &envnet_common::maps::Environment| entry.number;
         assert!(model.observed.environments.values().map(number).eq([1, 3]));
         let ports = model.observed.fast.ports.values();
@@ -806,7 +822,7 @@ fn a_part_that_concerns_the_others_is_refused() {
     };
     let others = |list: &str| list.parse().expect("a list");
     let mut model = attached();
-    model.observed.programs_loaded = false;
+    model.pins().programs_loaded = false;
     assert_eq!(part(&old, "3", &model), Err(Conflict::Build(others("1-2"))));
     // Nobody else is there.
     assert!(part(&old, "1-3", &model).is_ok());
@@ -920,7 +936,7 @@ fn the_example_is_planned() {
 #[test]
 fn maps_of_another_shape_are_refused() {
     let mut model = Model::new();
-    model.observed.unfit_map = Some("a map is not right".to_owned());
+    model.pins().maps = MapState::Unfit("a map is not right".to_owned());
     let config = config("1", "macvlan", &[2]);
     let refused = attach(&wanted(&config), &model.observed, &Instance::Host, Others::Go);
     assert!(matches!(refused, Err(Conflict::Maps(_))), "{refused:?}");
@@ -932,9 +948,13 @@ fn another_layout_keeps_what_it_was_given_when_an_upgrade_is_taken_back() {
     let mut model = Model::new();
     model.attach(&config);
     let observed = &mut model.observed;
-    (observed.programs_loaded, observed.fast) = (false, Fast::default());
+    observed.fast = Fast::default();
     (observed.environments, observed.mappings) = (BTreeMap::new(), BTreeMap::new());
-    observed.other_builds = Some(OtherBuilds { layouts: [1].into() });
+    observed.pins = PinState::Present(Pins {
+        programs_loaded: false,
+        maps: MapState::Absent,
+        other_builds: Some(OtherBuilds { layouts: [1].into() }),
+    });
     let changes = model.attach(&config);
     assert!(
         changes

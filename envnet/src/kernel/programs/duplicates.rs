@@ -16,16 +16,11 @@ use aya::{
     programs::{ProgramInfo, TcAttachType, loaded_programs},
 };
 
-use super::{
-    bpffs,
-    pinned::bpf,
-    pinned_program, shared,
-    site::{ROLES, Site},
-    tcx_programs,
-};
+use super::{bpffs, pinned::bpf, pinned_program, shared, tcx_programs};
 use crate::{
     kernel::{former, netlink::Netlink, netns::Netns, tables},
     names::Instance,
+    topology::{AttachPoint, PROGRAMS},
 };
 
 /// How long the kernel may take to let go of a link after its last pin: it does so when it gets round to it.
@@ -71,16 +66,16 @@ fn own_programs(instance: &Instance) -> Result<BTreeSet<u32>> {
 /// Whether the kernel shows a program of envnet's under this name: it keeps the first 15 bytes.
 fn is_kept_name(name: &str) -> bool {
     const KEPT: usize = 15;
-    let mut programs = ROLES.iter().map(|role| role.program).chain(former::PROGRAMS);
+    let mut programs = PROGRAMS.iter().map(|program| program.name).chain(former::PROGRAMS);
     programs.any(|program| program.get(..KEPT).unwrap_or(program) == name)
 }
 
-/// Removes what is at a site's hooks of one link besides what envnet has put there.
+/// Removes what is at an attach point's hooks of one link besides what envnet has put there.
 pub async fn remove_duplicates(
     netns: &Netns,
     netlink: &Netlink,
     instance: &Instance,
-    site: Site,
+    site: AttachPoint,
     (link, index): (&str, u32),
 ) -> Result<()> {
     let own = Loaded::default();
@@ -91,7 +86,7 @@ pub async fn remove_duplicates(
                 netlink.delete_filter(index, direction, &filter).await?;
             }
         }
-        let pinned = site.roles().filter(|role| role.direction == Some(direction));
+        let pinned = site.programs().filter(|role| role.direction == Some(direction));
         let links = bpffs::directory(instance).join("links");
         let pinned: Vec<u32> = pinned
             .filter_map(|role| pinned_program(&links.join(role.pin(link))))

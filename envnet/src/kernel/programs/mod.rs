@@ -1,4 +1,4 @@
-//! The programs and their maps: loaded once per instance, pinned, attached wherever [`Site`] says.
+//! The programs and their maps: loaded once per instance, pinned, attached wherever [`AttachPoint`] says.
 //!
 //! Pins live under [`bpffs::directory`]: `maps-vN/NAME`, where N is the layouts' version, `programs-HASH/NAME`, where HASH
 //! identifies the object they come from, and, for tcx and XDP, `links/LINK-HOOK`.
@@ -7,7 +7,6 @@ mod attach;
 mod duplicates;
 mod pinned;
 mod shared;
-mod site;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,12 +28,10 @@ use envnet_common::{
     maps::{self, DropKey},
 };
 
-use self::site::{ROLES, Role};
 pub use self::{
     duplicates::remove_duplicates,
     pinned::{Pinned, StalePin, remove_stale_pins, stale_pins},
     shared::{Obstacle, find_obstacle, remove_filters, remove_ingress_qdisc},
-    site::Site,
 };
 use super::{
     bpffs, former,
@@ -43,7 +40,11 @@ use super::{
     pins,
     tables::{self, Tables},
 };
-use crate::{EBPF_OBJECT, names::Instance};
+use crate::{
+    EBPF_OBJECT,
+    names::Instance,
+    topology::{self, AttachPoint, PROGRAMS},
+};
 
 /// How programs are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -61,7 +62,7 @@ impl Hook {
     /// it lasts as long as the link, whatever becomes of the pins, and setting it does not stop all other changes of the
     /// network for some milliseconds, which is what matters with a thousand environments.
     #[must_use]
-    pub fn of(site: Site, forced: Option<Self>) -> Self {
+    pub fn of(site: AttachPoint, forced: Option<Self>) -> Self {
         forced.unwrap_or(if site.is_own() || !has_tcx() {
             Self::Clsact
         } else {
@@ -114,25 +115,25 @@ impl Programs {
     pub fn open(instance: &Instance) -> Result<Option<Self>> {
         let directory = bpffs::directory(instance);
         let pins = pins::programs_directory(&directory);
-        if !ROLES.iter().all(|role| pins.join(role.program).exists()) {
+        if !PROGRAMS.iter().all(|role| pins.join(role.name).exists()) {
             return Ok(None);
         }
         let (mut classifiers, mut xdp, mut maps) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        for role in ROLES {
-            let pin = pins.join(role.program);
-            let what = || format!("cannot open the pinned program {}", role.program);
+        for role in PROGRAMS {
+            let pin = pins.join(role.name);
+            let what = || format!("cannot open the pinned program {}", role.name);
             if role.direction.is_some() {
                 let program = SchedClassifier::from_pin(pin).with_context(what)?;
                 let info = program.info().with_context(what)?;
                 maps.extend(info.map_ids().with_context(what)?.unwrap_or_default());
                 let id = info.id();
-                classifiers.insert(role.program, Classifier { id, program });
+                classifiers.insert(role.name, Classifier { id, program });
             } else {
                 let program = Xdp::from_pin(pin, XdpAttachType::Interface).with_context(what)?;
                 let info = program.info().with_context(what)?;
                 maps.extend(info.map_ids().with_context(what)?.unwrap_or_default());
                 let id = info.id();
-                xdp.insert(role.program, Driver { id, program });
+                xdp.insert(role.name, Driver { id, program });
             }
         }
         if !tables::are_used(instance, &maps)? {
@@ -227,11 +228,11 @@ impl Programs {
         &self,
         netns: &Netns,
         netlink: &Netlink,
-        site: Site,
+        site: AttachPoint,
         link: &Link,
         forced: Option<Hook>,
     ) -> Result<Attached> {
-        if let Site::UplinkDriver = site {
+        if let AttachPoint::UplinkDriver = site {
             let own = self.xdp.values().next().map(|driver| driver.id);
             let runs = link.xdp.is_some() && link.xdp == own;
             return Ok(match (runs, self.is_pinned(site, &link.name)) {
@@ -256,15 +257,15 @@ impl Programs {
     fn attached_here(
         &self,
         hook: Hook,
-        site: Site,
+        site: AttachPoint,
         (link, index): (&str, u32),
         (mut filters, mut others): (Vec<u32>, Vec<u32>),
     ) -> Attached {
         let mut current = true;
         let mut absent = filters.is_empty() && !shared::qdisc_mark(&self.directory, index).exists();
-        for role in site.roles() {
+        for role in site.programs() {
             let Some(direction) = role.direction else { continue };
-            let own = self.classifiers.get(role.program).map(|own| own.id);
+            let own = self.classifiers.get(role.name).map(|own| own.id);
             // A link on its way out cannot be asked any more.
             let Ok(tcx) = tcx_programs(link, direction) else {
                 return Attached::Other;
@@ -292,7 +293,7 @@ impl Programs {
         }
     }
 
-    /// Attaches a site's programs to a link. Programs that are there already are replaced atomically where the kernel can.
+    /// Attaches an attach point's programs to a link. Programs that are there already are replaced atomically where the kernel can.
     ///
     /// Programs attached the other way have to be removed afterwards: [`unpin_links`] for tcx, [`remove_filters`] and
     /// [`Netlink::delete_clsact`] for filters. Until then the kernel runs only the tcx ones where they never answer
@@ -301,7 +302,7 @@ impl Programs {
         &mut self,
         netns: &Netns,
         netlink: &Netlink,
-        site: Site,
+        site: AttachPoint,
         (link, index): (&str, u32),
         hook: Hook,
     ) -> Result<()> {
@@ -310,15 +311,15 @@ impl Programs {
             shared::prepare_qdisc(netlink, &self.directory, site, index).await?;
         }
         adopt_pins(&self.instance, site, (link, index))?;
-        for role in site.roles() {
+        for role in site.programs() {
             let pin = self.link_pin(role, link);
             let attached = if let Some(direction) = role.direction {
-                let own = &mut self.classifiers.get_mut(role.program).context("not loaded")?.program;
+                let own = &mut self.classifiers.get_mut(role.name).context("not loaded")?.program;
                 match hook {
                     Hook::Tcx => netns.run(|| attach::tcx(own, link, direction, &pin))?,
                     Hook::Clsact => {
                         let priority = shared::priority(site);
-                        let name = self.instance.filter_name(role.program);
+                        let name = self.instance.filter_name(role.name);
                         let fd = own.fd()?.as_fd();
                         let set = || netlink.set_filter(index, direction, priority, &name, fd);
                         match set().await {
@@ -331,21 +332,21 @@ impl Programs {
                     }
                 }
             } else {
-                let own = &mut self.xdp.get_mut(role.program).context("not loaded")?.program;
+                let own = &mut self.xdp.get_mut(role.name).context("not loaded")?.program;
                 netns.run(|| attach::xdp(own, link, &pin))?
             };
-            attached.with_context(|| format!("cannot attach {} to {link}", role.program))?;
+            attached.with_context(|| format!("cannot attach {} to {link}", role.name))?;
         }
         Ok(())
     }
 
-    /// Whether a site's programs have pinned links on a link.
+    /// Whether an attach point's programs have pinned links on a link.
     #[must_use]
-    pub fn is_pinned(&self, site: Site, link: &str) -> bool {
-        site.roles().all(|role| self.link_pin(role, link).exists())
+    pub fn is_pinned(&self, site: AttachPoint, link: &str) -> bool {
+        site.programs().all(|role| self.link_pin(role, link).exists())
     }
 
-    fn link_pin(&self, role: &Role, link: &str) -> PathBuf {
+    fn link_pin(&self, role: &topology::Program, link: &str) -> PathBuf {
         self.directory.join("links").join(role.pin(link))
     }
 
@@ -355,20 +356,20 @@ impl Programs {
     }
 }
 
-/// Lets the pins of a site's programs on one link be called after the name that it has now: what is not envnet's own may have
+/// Lets the pins of an attach point's programs on one link be called after the name that it has now: what is not envnet's own may have
 /// been renamed.
-pub fn adopt_pins(instance: &Instance, site: Site, (link, index): (&str, u32)) -> Result<()> {
+pub fn adopt_pins(instance: &Instance, site: AttachPoint, (link, index): (&str, u32)) -> Result<()> {
     if site.is_own() {
         return Ok(());
     }
     let directory = bpffs::directory(instance).join("links");
-    let mut roles = site.roles();
+    let mut roles = site.programs();
     roles.try_for_each(|role| pinned::adopt(role, index, &directory.join(role.pin(link))))
 }
 
-/// Removes the pins of the links of a site's programs on one link; with its last pin, a tcx or XDP link is gone.
-pub fn unpin_links(instance: &Instance, site: Site, link: &str) -> Result<()> {
-    for role in site.roles() {
+/// Removes the pins of the links of an attach point's programs on one link; with its last pin, a tcx or XDP link is gone.
+pub fn unpin_links(instance: &Instance, site: AttachPoint, link: &str) -> Result<()> {
+    for role in site.programs() {
         let pin = bpffs::directory(instance).join("links").join(role.pin(link));
         match fs::remove_file(&pin) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

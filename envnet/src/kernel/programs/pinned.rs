@@ -13,8 +13,8 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::{bpffs, shared, site::Role};
-use crate::names::Instance;
+use super::{bpffs, shared};
+use crate::{names::Instance, topology};
 
 /// A pinned tcx or XDP link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +102,7 @@ pub(super) fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<li
 /// Lets a role's pin for an interface be called after the name that the interface has now: the kernel would not take the same
 /// program twice, and runs two builds' side by side. Another interface's pin of that name makes room. To be called for
 /// interfaces of the host's namespace, whose indices are what is compared.
-pub(super) fn adopt(role: &Role, interface: u32, pin: &Path) -> Result<()> {
+pub(super) fn adopt(role: &topology::Program, interface: u32, pin: &Path) -> Result<()> {
     let Some(directory) = pin.parent().filter(|directory| directory.exists()) else {
         return Ok(());
     };

@@ -5,17 +5,18 @@ use std::{fs, path::Path, path::PathBuf};
 use anyhow::{Context, Result};
 use aya::programs::TcAttachType;
 
-use super::{
-    Hook, attach, bpffs, pinned_program,
-    site::{QDISC_MARK, ROLES, Site},
-};
+use super::{Hook, attach, bpffs, pinned_program};
 use crate::{
     kernel::{
         former,
         netlink::{Filter, Link, Netlink},
     },
     names::Instance,
+    topology::{AttachPoint, PROGRAMS},
 };
+
+/// What the name of a directory beside the pins begins with that says that envnet made a link's qdisc; its index follows.
+const QDISC_MARK: &str = "clsact-";
 
 /// Something of somebody else's on a link that envnet's programs cannot be beside.
 #[derive(Debug, thiserror::Error)]
@@ -38,21 +39,21 @@ pub enum Obstacle {
     Driver(String),
 }
 
-/// Looks for what is in the way of a site's programs on a link that is not envnet's own.
+/// Looks for what is in the way of an attach point's programs on a link that is not envnet's own.
 pub async fn find_obstacle(
     netlink: &Netlink,
     instance: &Instance,
-    site: Site,
+    site: AttachPoint,
     link: &Link,
     hook: Hook,
 ) -> Result<Option<Obstacle>> {
     let name = link.name.clone();
-    if site == Site::UplinkDriver {
+    if site == AttachPoint::UplinkDriver {
         let directory = bpffs::directory(instance).join("links");
         // Under whatever name the link had when it was pinned.
         let pins = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
         let mut pins = pins.filter(|pin| {
-            let mut roles = site.roles();
+            let mut roles = site.programs();
             roles.any(|role| pin.file_name().to_string_lossy().ends_with(&role.pin("")))
         });
         let mut is_own = |program| pins.any(|pin| pinned_program(&pin.path()) == Some(program));
@@ -75,9 +76,9 @@ pub async fn find_obstacle(
     Ok(None)
 }
 
-/// The directions in which a site's filters are looked for. What an ingress qdisc runs on the way in it lists for both: a
+/// The directions in which an attach point's filters are looked for. What an ingress qdisc runs on the way in it lists for both: a
 /// filter for the way out is then found twice.
-pub(super) fn directions(site: Site) -> Vec<TcAttachType> {
+pub(super) fn directions(site: AttachPoint) -> Vec<TcAttachType> {
     let mut directions: Vec<_> = site.directions().collect();
     if site.is_own() && directions == [TcAttachType::Egress] {
         directions.push(TcAttachType::Ingress);
@@ -86,13 +87,13 @@ pub(super) fn directions(site: Site) -> Vec<TcAttachType> {
 }
 
 /// Whether a link has an ingress qdisc where a site has programs on the way out, too.
-pub(super) async fn has_ingress_qdisc(netlink: &Netlink, site: Site, index: u32) -> Result<bool> {
+pub(super) async fn has_ingress_qdisc(netlink: &Netlink, site: AttachPoint, index: u32) -> Result<bool> {
     let outwards = site.directions().any(|direction| direction == TcAttachType::Egress);
     Ok(outwards && netlink.filter_qdisc(index).await?.as_deref() == Some("ingress"))
 }
 
 /// Takes the ingress qdisc away that somebody has put in the place of the clsact qdisc of a link of envnet's own.
-pub async fn remove_ingress_qdisc(netlink: &Netlink, site: Site, index: u32) -> Result<()> {
+pub async fn remove_ingress_qdisc(netlink: &Netlink, site: AttachPoint, index: u32) -> Result<()> {
     if site.is_own() && has_ingress_qdisc(netlink, site, index).await? {
         netlink.delete_clsact(index).await?;
     }
@@ -100,7 +101,7 @@ pub async fn remove_ingress_qdisc(netlink: &Netlink, site: Site, index: u32) -> 
 }
 
 /// Gives a link the clsact qdisc that filters are in. What was there before is somebody else's and stays when envnet goes.
-pub(super) async fn prepare_qdisc(netlink: &Netlink, directory: &Path, site: Site, index: u32) -> Result<()> {
+pub(super) async fn prepare_qdisc(netlink: &Netlink, directory: &Path, site: AttachPoint, index: u32) -> Result<()> {
     if !site.is_own() && netlink.filter_qdisc(index).await?.is_none() {
         let mark = qdisc_mark(directory, index);
         fs::create_dir_all(&mark).with_context(|| format!("cannot create {}", mark.display()))?;
@@ -108,9 +109,9 @@ pub(super) async fn prepare_qdisc(netlink: &Netlink, directory: &Path, site: Sit
     netlink.add_clsact(index).await
 }
 
-/// Removes the clsact filters of a site's programs from one link, which others may have filters on, too, and the qdisc if
+/// Removes the clsact filters of an attach point's programs from one link, which others may have filters on, too, and the qdisc if
 /// it was envnet that made it and nothing is left in it.
-pub async fn remove_filters(netlink: &Netlink, instance: &Instance, site: Site, index: u32) -> Result<()> {
+pub async fn remove_filters(netlink: &Netlink, instance: &Instance, site: AttachPoint, index: u32) -> Result<()> {
     let mark = qdisc_mark(&bpffs::directory(instance), index);
     let made = mark.exists();
     let (mut others, mut own) = (false, Vec::new());
@@ -141,18 +142,18 @@ pub async fn remove_filters(netlink: &Netlink, instance: &Instance, site: Site, 
     Ok(())
 }
 
-/// Whether a filter where a site's would be is the instance's.
-pub(super) fn is_own(instance: &Instance, site: Site, filter: &Filter) -> bool {
+/// Whether a filter where an attach point's would be is the instance's.
+pub(super) fn is_own(instance: &Instance, site: AttachPoint, filter: &Filter) -> bool {
     filter.priority == priority(site) && is_own_name(instance, &filter.name)
 }
 
 /// Whether this is or was the name of a filter of the instance.
 fn is_own_name(instance: &Instance, name: &str) -> bool {
-    let mut programs = ROLES.iter().map(|role| role.program).chain(former::PROGRAMS);
+    let mut programs = PROGRAMS.iter().map(|program| program.name).chain(former::PROGRAMS);
     programs.any(|program| instance.filter_name(program) == name)
 }
 
-pub(super) fn priority(site: Site) -> u16 {
+pub(super) fn priority(site: AttachPoint) -> u16 {
     attach::priority(site.is_exclusive())
 }
 

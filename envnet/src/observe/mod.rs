@@ -1,5 +1,7 @@
 //! What the kernel looks like now, as far as envnet is concerned.
 
+mod pins;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
@@ -14,24 +16,23 @@ use envnet_common::{
 };
 use ipnet::Ipv4Net;
 
+pub use self::pins::{MapState, PinState, Pins};
 use crate::{
     desired,
     kernel::{
-        bpffs,
         netlink::{Link, Netlink, Route},
-        netns::{self, Netns, Place},
-        pins::{self, OtherBuilds},
-        programs::{self, Attached, Hook, Programs, Site, StalePin},
+        netns::{self, Netns, NetnsKind},
+        programs::{self, Attached, Hook, Programs, StalePin},
         sysctl::Sysctls,
-        tables::{self, Tables},
+        tables::Tables,
     },
-    names::{self, Instance},
+    names::Instance,
     parallel::{self, Width},
+    topology::{self, AttachPoint, Role},
 };
 
 /// Everything observed.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each answers a question of its own")]
 pub struct Observed {
     /// The links of the host by name.
     pub links: BTreeMap<String, Link>,
@@ -44,13 +45,13 @@ pub struct Observed {
     /// The router namespaces by environment.
     pub routers: BTreeMap<u32, Router>,
     /// What is attached to the host's links, by what they are and their names. Nothing is where nothing is listed.
-    pub attached: BTreeMap<(Site, String), Attached>,
+    pub attached: BTreeMap<(AttachPoint, String), Attached>,
     /// Namespaces with a name that envnet uses for an environment but without its mark.
     pub foreign_namespaces: BTreeSet<String>,
     /// Environments whose router namespace is gone but for its name.
     pub names_left: BTreeSet<u32>,
-    /// Whether this build's programs are loaded and pinned.
-    pub programs_loaded: bool,
+    /// What is pinned.
+    pub pins: PinState,
     /// The environments in the maps, by interface index.
     pub environments: BTreeMap<u32, maps::Environment>,
     /// The mappings in the maps.
@@ -61,18 +62,8 @@ pub struct Observed {
     pub gateways: BTreeMap<Mac, u32>,
     /// What the fast path has been told.
     pub fast: Fast,
-    /// Whether there are any pins of the instance.
-    pub pinned: bool,
     /// The pins of links whose interfaces are gone.
     pub stale_pins: Vec<StalePin>,
-    /// Whether a crash has left the place for pins without any, for whichever instance it was made.
-    pub pins_left_empty: bool,
-    /// What other builds of envnet have pinned, if they have.
-    pub other_builds: Option<OtherBuilds>,
-    /// Which pinned map is not what this build's programs expect, and why. Then nothing is known of what the maps hold.
-    pub unfit_map: Option<String>,
-    /// Whether this build's maps are there but could not be read, because one of them is missing.
-    pub maps_unread: bool,
 }
 
 /// What the maps hold for the fast path.
@@ -99,19 +90,21 @@ pub struct Router {
     pub routes: BTreeSet<(Route, String)>,
     /// Values of the sysctls that were asked for.
     pub sysctls: BTreeMap<String, String>,
-    /// What is attached to `gwE`; nothing is when there is no `gwE`.
-    pub attached: Attached,
+    /// What is attached to its links that have programs, like [`Observed::attached`].
+    pub attached: BTreeMap<(AttachPoint, String), Attached>,
     /// The link-layer addresses of the guests that the router knows.
     pub neighbours: BTreeMap<Ipv4Addr, Mac>,
 }
 
 impl Observed {
-    /// Whether another build's maps are there that this one cannot read.
+    /// What is attached to a link of an environment, if the link is there and was looked at.
     #[must_use]
-    pub fn has_other_layout(&self) -> bool {
-        self.other_builds
-            .as_ref()
-            .is_some_and(|builds| !builds.layouts.is_empty())
+    pub fn attached_to(&self, number: u32, point: AttachPoint, link: &str) -> Option<Attached> {
+        let attached = match point.netns() {
+            NetnsKind::Host => &self.attached,
+            NetnsKind::Router => &self.routers.get(&number)?.attached,
+        };
+        attached.get(&(point, link.to_owned())).copied()
     }
 
     /// The mappings in the maps of one environment.
@@ -162,14 +155,7 @@ pub async fn observe(
     let programs = &programs.unwrap_or_else(|| Programs::none(instance));
     let (mut environments, mut mappings, mut fast) = (BTreeMap::new(), BTreeMap::new(), Fast::default());
     let (mut counted, mut gateways) = (BTreeSet::new(), BTreeMap::new());
-    let unfit_map = pins::unfit_map(instance)?;
-    let tables = if unfit_map.is_none() {
-        Tables::open(instance)?
-    } else {
-        None
-    };
-    let blind = tables.is_none() && bpffs::directory(instance).exists();
-    let maps_unread = tables.is_none() && tables::directory(instance).exists();
+    let (pins, tables) = pins::inspect(instance, programs_loaded)?;
     if let Some(tables) = tables {
         environments = tables
             .environments
@@ -193,10 +179,10 @@ pub async fn observe(
             .context("cannot read the gateways")?;
         fast = fast_tables(&tables)?;
     }
-    let attached = attached(host, instance, &links, programs, hook, (&fast, blind), depth)?;
+    let attached = attached(host, instance, &links, programs, hook, (&fast, pins.is_blind()), depth)?;
     let keys: Vec<&str> = wanted
         .values()
-        .flat_map(|environment| sysctl_keys(environment, Place::Host))
+        .flat_map(|environment| sysctl_keys(environment, NetnsKind::Host))
         .collect();
     let (mut routers, mut foreign_namespaces) = (BTreeMap::new(), BTreeSet::new());
     let names = netns::names()?;
@@ -230,18 +216,13 @@ pub async fn observe(
         attached,
         foreign_namespaces,
         names_left,
-        programs_loaded,
+        pins,
         environments,
         mappings,
         counted,
         gateways,
         fast,
-        pinned: bpffs::directory(instance).exists(),
         stale_pins: programs::stale_pins(instance, &interfaces)?,
-        pins_left_empty: bpffs::is_left_empty()?,
-        other_builds: pins::other_builds(instance)?,
-        unfit_map,
-        maps_unread,
     })
 }
 
@@ -268,42 +249,34 @@ fn attached(
     hook: Option<Hook>,
     (fast, blind): (&Fast, bool),
     depth: Depth,
-) -> Result<BTreeMap<(Site, String), Attached>> {
+) -> Result<BTreeMap<(AttachPoint, String), Attached>> {
     let bridges: BTreeSet<u32> = links
         .values()
         .filter_map(|link| Some((link.index, link.owner(instance)?, link)))
-        .filter(|(_, number, link)| link.name == names::bridge(*number))
+        .filter(|(_, number, link)| topology::is(Role::Bridge, NetnsKind::Host, &link.name, *number))
         .map(|(index, ..)| index)
         .collect();
-    let sites = |link: &Link| -> &'static [Site] {
-        let owner = link.owner(instance);
-        let is = |site: Site| owner.and_then(|number| site.link(number)).as_ref() == Some(&link.name);
-        if is(Site::Bridge) {
-            &[Site::Bridge]
-        } else if is(Site::RouterPort) {
-            &[Site::RouterPort]
-        } else if is(Site::GatewayPort) {
-            &[Site::GatewayPort]
-        } else if owner.is_some() {
-            &[Site::GuestPort]
+    let points = |link: &Link| -> Vec<AttachPoint> {
+        if let Some(number) = link.owner(instance) {
+            topology::host_point(&link.name, number).into_iter().collect()
         } else if link.master.is_some_and(|master| bridges.contains(&master)) || fast.ports.contains_key(&link.index) {
-            &[Site::ForeignPort]
+            vec![AttachPoint::ForeignPort]
         } else if blind || fast.uplink.is_some_and(|uplink| uplink.interface == link.index) {
-            &[Site::Uplink, Site::UplinkDriver]
+            vec![AttachPoint::Uplink, AttachPoint::UplinkDriver]
         } else {
-            &[]
+            Vec::new()
         }
     };
     let candidates = links
         .values()
-        .flat_map(|link| sites(link).iter().map(move |&site| (site, link)));
-    let mut gateway_ports = 0;
-    let candidates = candidates.filter(|(site, _)| match (depth, site) {
-        (Depth::Everything, _) | (_, Site::Uplink | Site::UplinkDriver) => true,
+        .flat_map(|link| points(link).into_iter().map(move |point| (point, link)));
+    let mut uplink_ports = 0;
+    let candidates = candidates.filter(|(point, _)| match (depth, point) {
+        (Depth::Everything, _) | (_, AttachPoint::Uplink | AttachPoint::UplinkDriver) => true,
         // A few say which fast path it is, should one of them be damaged.
-        (Depth::Brief, Site::GatewayPort) => {
-            gateway_ports += 1;
-            gateway_ports <= 8
+        (Depth::Brief, AttachPoint::UplinkPort) => {
+            uplink_ports += 1;
+            uplink_ports <= 8
         }
         (Depth::Brief, _) => false,
     });
@@ -311,13 +284,13 @@ fn attached(
         Width::Working,
         candidates.collect(),
         || None,
-        async |netlink: &mut Option<Netlink>, (site, link)| {
+        async |netlink: &mut Option<Netlink>, (point, link)| {
             if netlink.is_none() {
                 *netlink = Some(Netlink::open(host)?);
             }
             let netlink = netlink.as_ref().context("just opened")?;
-            let attached = programs.attached(host, netlink, site, link, hook).await?;
-            anyhow::Ok(((site, link.name.clone()), attached))
+            let attached = programs.attached(host, netlink, point, link, hook).await?;
+            anyhow::Ok(((point, link.name.clone()), attached))
         },
     )?;
     found.into_iter().collect()
@@ -347,24 +320,27 @@ async fn router(
         .filter_map(|route| Some(((*index_names.get(&route.interface)?).clone(), route)))
         .map(|(name, route)| (route, name))
         .collect();
-    let inside = links.get(&names::router_inside(number)).map(|link| link.index);
+    let is_inside = |index: u32| {
+        let name = index_names.get(&index);
+        name.is_some_and(|name| topology::is(Role::RouterInside, NetnsKind::Router, name, number))
+    };
     let neighbours = netlink.neighbours().await?;
     let neighbours = neighbours
         .into_iter()
-        .filter(|(index, ..)| Some(*index) == inside)
+        .filter(|(index, ..)| is_inside(*index))
         .map(|(_, address, mac)| (address, mac))
         .collect();
-    let attached = match links.get(&names::gateway(number)) {
-        Some(gateway) => {
-            programs
-                .attached(&netns, &netlink, Site::Gateway, gateway, hook)
-                .await?
+    let mut attached = BTreeMap::new();
+    for link in links.values() {
+        let spec = topology::spec(NetnsKind::Router, &link.name, number);
+        if let Some(point) = spec.and_then(|spec| spec.attach_point) {
+            let state = programs.attached(&netns, &netlink, point, link, hook).await?;
+            attached.insert((point, link.name.clone()), state);
         }
-        None => Attached::Other,
-    };
+    }
     let keys: Vec<&str> = wanted
         .into_iter()
-        .flat_map(|wanted| sysctl_keys(wanted, Place::Router))
+        .flat_map(|wanted| sysctl_keys(wanted, NetnsKind::Router))
         .collect();
     let sysctls = sysctls(&netns, &keys)?;
     Ok(Some(Router {
@@ -389,7 +365,7 @@ fn named(addresses: Vec<(u32, Ipv4Net)>, links: &BTreeMap<String, Link>) -> Vec<
         .collect()
 }
 
-fn sysctl_keys(environment: &desired::Environment, place: Place) -> impl Iterator<Item = &str> {
+fn sysctl_keys(environment: &desired::Environment, place: NetnsKind) -> impl Iterator<Item = &str> {
     environment
         .sysctls
         .iter()
