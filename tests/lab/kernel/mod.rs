@@ -19,7 +19,7 @@ use crate::{
     directory::Directory,
     interrupt,
     process::{Process, command},
-    qemu::{Accelerator, Image},
+    qemu::{self, Accelerator, Image},
     remains::PREFIX,
 };
 
@@ -65,7 +65,7 @@ pub fn run(options: &Options) -> Result<bool> {
 }
 
 fn guest(image: &Image, accelerator: Accelerator) -> process::Command {
-    let mut qemu = command("qemu-system-x86_64");
+    let mut qemu = qemu::qemu(command);
     qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35"])
         .args(["-smp", "2", "-m", "1024", "-no-reboot", "-serial", "stdio"])
         .args(accelerator.arguments())

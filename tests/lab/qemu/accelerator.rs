@@ -4,7 +4,7 @@ use std::{path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context, Result};
 
-use super::{Image, console::Console};
+use super::{Image, console::Console, program::qemu};
 use crate::{interrupt, process, process::Process};
 
 /// A kernel on working KVM prints its first line within half a second, a nested one within one.
@@ -25,7 +25,7 @@ impl Accelerator {
         if !Path::new("/dev/kvm").exists() {
             return Ok(Self::Tcg);
         }
-        let mut command = process::command("qemu-system-x86_64");
+        let mut command = qemu(process::command);
         command
             .args([
                 "-nodefaults",

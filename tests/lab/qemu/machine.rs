@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use serde_json::json;
 
-use super::{Accelerator, Image, console::Console, qmp::Qmp};
+use super::{Accelerator, Image, console::Console, program::qemu, qmp::Qmp};
 use crate::{interrupt, namespace::Namespace, process::Process};
 
 /// The kernel needs 80 to boot; a snapshot holds only what the guest has touched.
@@ -130,7 +130,7 @@ impl Machine {
 
     fn launch(host: &Namespace, tap: &str, start: Start, incoming: Option<&Path>) -> Result<Self> {
         let (ours, theirs) = UnixStream::pair().context("a control socket for QEMU")?;
-        let mut command = host.command("qemu-system-x86_64");
+        let mut command = qemu(|name| host.command(name));
         command
             .args([
                 "-nodefaults",

@@ -5,8 +5,10 @@ mod console;
 pub(crate) mod cpio;
 mod image;
 mod machine;
+mod program;
 mod qmp;
 
+pub(crate) use self::program::qemu;
 pub use accelerator::Accelerator;
 pub use image::{Assets, Image};
 pub use machine::{Machine, Snapshot, Start};
