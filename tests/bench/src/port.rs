@@ -9,7 +9,7 @@ use envnet_lab::{
     plan::{self, Role},
 };
 
-use crate::site::{batch, coalesce};
+use crate::testbed::{batch, coalesce};
 
 /// The guest's own interface.
 pub(crate) const INTERFACE: &str = "eth0";
