@@ -93,7 +93,7 @@ impl<'a> Inventory<'a> {
             .chain(observed.environments.values().map(|environment| environment.number))
             .chain(observed.mappings.keys().map(|key| key.environment))
             .chain(observed.counted.iter().map(|key| key.environment))
-            .chain(observed.gateways.values().copied())
+            .chain(observed.router_wans.values().copied())
             .chain(
                 observed
                     .fast

@@ -130,7 +130,7 @@ const EVERYWHERE: &[Damage] = &[
         Ok(keys.iter().try_for_each(|key| taps.remove(*key))?)
     }),
     damage("no WAN ports in the maps", |lab| {
-        let mut router_wans = tables(lab)?.gateways;
+        let mut router_wans = tables(lab)?.router_wans;
         let keys: Vec<_> = router_wans.keys().collect::<Result<_, _>>()?;
         Ok(keys.iter().try_for_each(|key| router_wans.remove(key))?)
     }),

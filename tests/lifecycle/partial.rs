@@ -187,8 +187,8 @@ pub(crate) fn left(lab: &Lab, number: u32, internal: Option<Ipv4Addr>) -> Result
     for entry in &tables.environments {
         look("environments", entry?.1.number, None);
     }
-    for entry in &tables.gateways {
-        look("gateways", entry?.1, None);
+    for entry in &tables.router_wans {
+        look("router WAN ports", entry?.1, None);
     }
     for key in tables.mappings.keys() {
         let key = key?;

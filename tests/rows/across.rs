@@ -4,7 +4,7 @@ use crate::{
     harness::{Harness, Outcome, Program},
     host::now,
     names::{
-        ELSEWHERE, ENVIRONMENT, GATEWAY, GUEST, GUEST_MAC, GUEST_OUTSIDE, NEIGHBOUR, OTHER_ENVIRONMENT, SIBLING,
+        ELSEWHERE, ENVIRONMENT, GUEST, GUEST_MAC, GUEST_OUTSIDE, NEIGHBOUR, OTHER_ENVIRONMENT, ROUTER_WAN, SIBLING,
         SIBLING_MAC, SIBLING_OUTSIDE, STRANGER, STRANGER_MAC, STRANGER_OUTSIDE, sent_by,
     },
     packet::{Payload, Sum, forwarded, packet},
@@ -116,7 +116,7 @@ fn a_neighbour_in_the_pool() {
     harness.set_next_hop(neighbour, mac, Age::new(now()));
     let sent = sent_by(GUEST_MAC, &packet(GUEST, neighbour, Payload::Tcp));
     let seen = sent_by(GUEST_MAC, &packet(GUEST_OUTSIDE, neighbour, Payload::Tcp));
-    let seen = Outcome::Redirect(forwarded(&seen, 1, mac, GATEWAY));
+    let seen = Outcome::Redirect(forwarded(&seen, 1, mac, ROUTER_WAN));
     let counted = ((ENVIRONMENT, GUEST), [0, 0, 1, sent.len() as u64]);
     harness.must_count("neighbour", Program::GuestIngress, &sent, &seen, &[counted]);
 }

@@ -7,7 +7,7 @@ use envnet_common::DropReason;
 use crate::{
     harness::{Outcome, Program, Row, run},
     names::{
-        ELSEWHERE, EVERYBODY, GATEWAY, GUEST, GUEST_OUTSIDE, NEIGHBOUR, OUTSIDE, ROUTER, ROUTER_OUTSIDE,
+        ELSEWHERE, EVERYBODY, GUEST, GUEST_OUTSIDE, NEIGHBOUR, OUTSIDE, ROUTER, ROUTER_OUTSIDE, ROUTER_WAN,
         SIBLING_OUTSIDE, STRANGER, STRANGER_OUTSIDE, is_dropped, row,
     },
     packet::frame,
@@ -46,11 +46,11 @@ pub(crate) fn asks(sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
 }
 
 fn tells(sender: Station, target: Station) -> Vec<u8> {
-    arp(GATEWAY, sender.0, REPLY, sender, target)
+    arp(ROUTER_WAN, sender.0, REPLY, sender, target)
 }
 
 fn answered(description: &str, sender: Ipv4Addr, target: Ipv4Addr) -> Row {
-    let answer = arp(NEIGHBOUR, GATEWAY, REPLY, (GATEWAY, target), (NEIGHBOUR, sender));
+    let answer = arp(NEIGHBOUR, ROUTER_WAN, REPLY, (ROUTER_WAN, target), (NEIGHBOUR, sender));
     row(
         description,
         Program::Ingress,
@@ -70,17 +70,17 @@ fn passes(description: &str, program: Program, frame: Vec<u8>) -> Row {
 #[test]
 fn requests_for_mapped_addresses_are_answered() {
     let unicast = arp(
-        GATEWAY,
+        ROUTER_WAN,
         NEIGHBOUR,
         REQUEST,
         (NEIGHBOUR, OUTSIDE),
-        (GATEWAY, GUEST_OUTSIDE),
+        (ROUTER_WAN, GUEST_OUTSIDE),
     );
     let answer = arp(
         NEIGHBOUR,
-        GATEWAY,
+        ROUTER_WAN,
         REPLY,
-        (GATEWAY, GUEST_OUTSIDE),
+        (ROUTER_WAN, GUEST_OUTSIDE),
         (NEIGHBOUR, OUTSIDE),
     );
     run(&[
@@ -105,7 +105,7 @@ fn nothing_else_is() {
         refused("an internal sender announces itself", asks(GUEST, GUEST)),
         refused(
             "an internal sender answers",
-            tells((NEIGHBOUR, ROUTER), (GATEWAY, ROUTER_OUTSIDE)),
+            tells((NEIGHBOUR, ROUTER), (ROUTER_WAN, ROUTER_OUTSIDE)),
         ),
     ]);
 }
@@ -113,9 +113,9 @@ fn nothing_else_is() {
 #[test]
 fn others_may_tell_about_themselves() {
     let other = (NEIGHBOUR, OUTSIDE);
-    let translated = Outcome::Pass(tells(other, (GATEWAY, ROUTER)));
-    let looped = (GATEWAY, SIBLING_OUTSIDE);
-    let from_hairpin = Outcome::Pass(tells(looped, (GATEWAY, ROUTER)));
+    let translated = Outcome::Pass(tells(other, (ROUTER_WAN, ROUTER)));
+    let looped = (ROUTER_WAN, SIBLING_OUTSIDE);
+    let from_hairpin = Outcome::Pass(tells(looped, (ROUTER_WAN, ROUTER)));
     run(&[
         passes("announcement as a request", Program::Ingress, asks(OUTSIDE, OUTSIDE)),
         passes(
@@ -131,18 +131,18 @@ fn others_may_tell_about_themselves() {
         row(
             "reply to the router",
             Program::Ingress,
-            tells(other, (GATEWAY, ROUTER_OUTSIDE)),
+            tells(other, (ROUTER_WAN, ROUTER_OUTSIDE)),
             translated,
         ),
         row(
             "the router's own answer",
             Program::Ingress,
-            tells(looped, (GATEWAY, ROUTER_OUTSIDE)),
+            tells(looped, (ROUTER_WAN, ROUTER_OUTSIDE)),
             from_hairpin,
         ),
         refused(
             "a false answer",
-            tells((NEIGHBOUR, SIBLING_OUTSIDE), (GATEWAY, ROUTER_OUTSIDE)),
+            tells((NEIGHBOUR, SIBLING_OUTSIDE), (ROUTER_WAN, ROUTER_OUTSIDE)),
         ),
         refused("announcement of nobody's", asks(STRANGER_OUTSIDE, STRANGER_OUTSIDE)),
     ]);
@@ -173,8 +173,9 @@ fn malformed() {
 /// The router asks and answers as 10.0.0.1, and the outside must not see that.
 #[test]
 fn what_the_router_says() {
-    let says =
-        |operation, sender: Ipv4Addr, target: Station| arp(EVERYBODY, GATEWAY, operation, (GATEWAY, sender), target);
+    let says = |operation, sender: Ipv4Addr, target: Station| {
+        arp(EVERYBODY, ROUTER_WAN, operation, (ROUTER_WAN, sender), target)
+    };
     let translated = |description: &str, operation, target: Station| {
         let outcome = Outcome::Pass(says(operation, ROUTER_OUTSIDE, target));
         row(description, Program::Egress, says(operation, ROUTER, target), outcome)
@@ -212,8 +213,14 @@ fn what_the_router_says() {
 #[test]
 fn the_router_is_told_about_its_own_environment() {
     let rows = [SIBLING_OUTSIDE, ROUTER_OUTSIDE].map(|target| {
-        let question = arp(EVERYBODY, GATEWAY, REQUEST, (GATEWAY, ROUTER), (NOBODY, target));
-        let answer = arp(GATEWAY, GATEWAY, REPLY, (GATEWAY, target), (GATEWAY, ROUTER_OUTSIDE));
+        let question = arp(EVERYBODY, ROUTER_WAN, REQUEST, (ROUTER_WAN, ROUTER), (NOBODY, target));
+        let answer = arp(
+            ROUTER_WAN,
+            ROUTER_WAN,
+            REPLY,
+            (ROUTER_WAN, target),
+            (ROUTER_WAN, ROUTER_OUTSIDE),
+        );
         row(
             format!("hairpin to {target}"),
             Program::Egress,

@@ -6,7 +6,7 @@ use crate::{
     directions::{comes_in_from, goes_out_to},
     harness::{Program, Row, run},
     names::{
-        EVERYBODY, GATEWAY, GUEST, GUEST_OUTSIDE, NEIGHBOUR, OUTSIDE, ROUTER, ROUTER_OUTSIDE, incoming, is_dropped,
+        EVERYBODY, GUEST, GUEST_OUTSIDE, NEIGHBOUR, OUTSIDE, ROUTER, ROUTER_OUTSIDE, ROUTER_WAN, incoming, is_dropped,
         outgoing,
     },
     packet::{Payload, frame, packet},
@@ -37,7 +37,7 @@ fn questions() -> [(Program, Vec<u8>); 2] {
         ),
         (
             Program::Egress,
-            frame(EVERYBODY, GATEWAY, ARP, &body(GATEWAY, ROUTER, OUTSIDE)),
+            frame(EVERYBODY, ROUTER_WAN, ARP, &body(ROUTER_WAN, ROUTER, OUTSIDE)),
         ),
     ]
 }
@@ -124,8 +124,8 @@ fn every_ethertype() {
     let mut rows = Vec::new();
     for ethertype in others {
         for (program, frame) in [
-            (Program::Ingress, frame(GATEWAY, NEIGHBOUR, ethertype, &bytes)),
-            (Program::Egress, frame(NEIGHBOUR, GATEWAY, ethertype, &outward)),
+            (Program::Ingress, frame(ROUTER_WAN, NEIGHBOUR, ethertype, &bytes)),
+            (Program::Egress, frame(NEIGHBOUR, ROUTER_WAN, ethertype, &outward)),
         ] {
             let note = format!("{ethertype:04x}, {program:?}");
             rows.push(is_dropped(note, program, frame, DropReason::NotIpv4, None));
@@ -142,8 +142,8 @@ fn every_ethertype() {
             vec![],
         ] {
             let note = format!("{tag:04x}, then {:x?}", &body[..body.len().min(8)]);
-            let inward = frame(GATEWAY, NEIGHBOUR, tag, &body);
-            let outward = frame(NEIGHBOUR, GATEWAY, tag, &body);
+            let inward = frame(ROUTER_WAN, NEIGHBOUR, tag, &body);
+            let outward = frame(NEIGHBOUR, ROUTER_WAN, tag, &body);
             rows.push(is_dropped(
                 note.clone(),
                 Program::Ingress,
@@ -213,7 +213,7 @@ fn frames_for_other_machines() {
     for mut frame in [inward, questions()[0].1.clone()] {
         for at in 0..6 {
             for bit in (0..8).filter(|bit| (at, *bit) != (0, 0)) {
-                frame[..6].copy_from_slice(&GATEWAY);
+                frame[..6].copy_from_slice(&ROUTER_WAN);
                 frame[at] ^= 1 << bit;
                 let note = format!("bit {bit} of byte {at}");
                 rows.push(is_dropped(

@@ -184,7 +184,7 @@ fn what_does_not_simply_come_in_is_left() {
             one("for everybody", with(0, &EVERYBODY)),
             one("IPv6", with(12, &[0x86, 0xdd])),
             one("unmapped", to(STRANGER_OUTSIDE)),
-            one("another environment's, to this gateway", to(ELSEWHERE)),
+            one("another environment's, to this router", to(ELSEWHERE)),
             one("to an internal address", to(GUEST)),
             one("to the router", to(ROUTER_OUTSIDE)),
             one("from nobody", from([0; 4])),

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use crate::{
     harness::{Outcome, Program, Row},
-    names::{GATEWAY, GUEST, GUEST_OUTSIDE, IPV4, NEIGHBOUR, OUTSIDE, row},
+    names::{GUEST, GUEST_OUTSIDE, IPV4, NEIGHBOUR, OUTSIDE, ROUTER_WAN, row},
     packet::frame,
 };
 
@@ -18,7 +18,7 @@ pub(crate) fn both_ways(description: &str, seen: impl Fn(Ipv4Addr, Ipv4Addr) -> 
 
 /// What `seen` makes of two addresses comes in from `outside`.
 pub(crate) fn comes_in_from(description: &str, outside: Ipv4Addr, seen: impl Fn(Ipv4Addr, Ipv4Addr) -> Vec<u8>) -> Row {
-    let inward = |to| frame(GATEWAY, NEIGHBOUR, IPV4, &seen(outside, to));
+    let inward = |to| frame(ROUTER_WAN, NEIGHBOUR, IPV4, &seen(outside, to));
     row(
         format!("{description} in"),
         Program::Ingress,
@@ -29,7 +29,7 @@ pub(crate) fn comes_in_from(description: &str, outside: Ipv4Addr, seen: impl Fn(
 
 /// What `seen` makes of two addresses goes out to `outside`.
 pub(crate) fn goes_out_to(description: &str, outside: Ipv4Addr, seen: impl Fn(Ipv4Addr, Ipv4Addr) -> Vec<u8>) -> Row {
-    let outward = |from| frame(NEIGHBOUR, GATEWAY, IPV4, &seen(from, outside));
+    let outward = |from| frame(NEIGHBOUR, ROUTER_WAN, IPV4, &seen(from, outside));
     row(
         format!("{description} out"),
         Program::Egress,

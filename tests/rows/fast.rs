@@ -12,8 +12,8 @@ use crate::{
     harness::{Counted, Harness, Outcome, Program, Row, address},
     host::{self, Owner},
     names::{
-        ELSEWHERE, ENVIRONMENT, EXTERNAL, GATEWAY, GUEST, GUEST_MAC, GUEST_OUTSIDE, INTERNAL, NEIGHBOUR,
-        OTHER_ENVIRONMENT, OTHER_GATEWAY, POOL, ROUTER, SIBLING, SIBLING_MAC, SIBLING_OUTSIDE, STRANGER, STRANGER_MAC,
+        ELSEWHERE, ENVIRONMENT, EXTERNAL, GUEST, GUEST_MAC, GUEST_OUTSIDE, INTERNAL, NEIGHBOUR, OTHER_ENVIRONMENT,
+        OTHER_ROUTER_WAN, POOL, ROUTER, ROUTER_WAN, SIBLING, SIBLING_MAC, SIBLING_OUTSIDE, STRANGER, STRANGER_MAC,
     },
     packet::forwarded,
 };
@@ -39,21 +39,21 @@ struct Guest {
     environment: u32,
     internal: Ipv4Addr,
     mac: [u8; 6],
-    gateway: [u8; 6],
+    router_wan: [u8; 6],
 }
 
 fn guest(external: Ipv4Addr) -> Option<Guest> {
-    let (environment, internal, mac, gateway) = match external {
-        GUEST_OUTSIDE => (ENVIRONMENT, GUEST, GUEST_MAC, GATEWAY),
-        SIBLING_OUTSIDE => (ENVIRONMENT, SIBLING, SIBLING_MAC, GATEWAY),
-        ELSEWHERE => (OTHER_ENVIRONMENT, STRANGER, STRANGER_MAC, OTHER_GATEWAY),
+    let (environment, internal, mac, router_wan) = match external {
+        GUEST_OUTSIDE => (ENVIRONMENT, GUEST, GUEST_MAC, ROUTER_WAN),
+        SIBLING_OUTSIDE => (ENVIRONMENT, SIBLING, SIBLING_MAC, ROUTER_WAN),
+        ELSEWHERE => (OTHER_ENVIRONMENT, STRANGER, STRANGER_MAC, OTHER_ROUTER_WAN),
         _ => return None,
     };
     Some(Guest {
         environment,
         internal,
         mac,
-        gateway,
+        router_wan,
     })
 }
 
@@ -215,15 +215,15 @@ fn taken_out(harness: &mut Harness, frame: &[u8], slow: &Outcome) -> Option<(Out
     if !is_ordinary(frame, 1) || is_in(destination, POOL, 2) {
         return None;
     }
-    let out = forwarded(out, 1, NEIGHBOUR, GATEWAY);
+    let out = forwarded(out, 1, NEIGHBOUR, ROUTER_WAN);
     Some((Outcome::Redirect(out), counted))
 }
 
 /// What the other router makes of a packet that has left the first one.
 fn received(harness: &mut Harness, guest: &Guest, sent: &[u8]) -> Vec<u8> {
     let mut sent = sent.to_vec();
-    sent[..6].copy_from_slice(&guest.gateway);
-    sent[6..12].copy_from_slice(&GATEWAY);
+    sent[..6].copy_from_slice(&guest.router_wan);
+    sent[6..12].copy_from_slice(&ROUTER_WAN);
     match at_router(harness, guest.environment, &sent) {
         Outcome::Pass(received) => received,
         odd => panic!("the other router does not take it: {odd:?}"),

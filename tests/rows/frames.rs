@@ -8,7 +8,7 @@ use envnet_fuzz::harness::Action;
 use crate::{
     harness::{Harness, Outcome, Program, Row, run},
     names::{
-        ELSEWHERE, EVERYBODY, GATEWAY, GUEST, GUEST_OUTSIDE, IPV4, NEIGHBOUR, OUTSIDE, ROUTER, ROUTER_OUTSIDE,
+        ELSEWHERE, EVERYBODY, GUEST, GUEST_OUTSIDE, IPV4, NEIGHBOUR, OUTSIDE, ROUTER, ROUTER_OUTSIDE, ROUTER_WAN,
         STRANGER, STRANGER_OUTSIDE, comes_in, goes_out, incoming, is_dropped, outgoing, row,
     },
     packet::{Packet, Payload, frame, packet},
@@ -140,8 +140,8 @@ fn sources_that_cannot_be() {
 #[test]
 fn frames_that_are_not_for_the_router() {
     let bytes = inward().bytes();
-    let tagged = |ethertype| frame(GATEWAY, NEIGHBOUR, ethertype, &[&[0, 5, 8, 0][..], &bytes].concat());
-    let with = |ethertype| frame(GATEWAY, NEIGHBOUR, ethertype, &bytes);
+    let tagged = |ethertype| frame(ROUTER_WAN, NEIGHBOUR, ethertype, &[&[0, 5, 8, 0][..], &bytes].concat());
+    let with = |ethertype| frame(ROUTER_WAN, NEIGHBOUR, ethertype, &bytes);
     let row = |description, frame, reason| is_dropped(description, Program::Ingress, frame, reason, None);
     run(&[
         row("802.1Q", tagged(0x8100), DropReason::VlanTagged),
@@ -156,7 +156,7 @@ fn frames_that_are_not_for_the_router() {
         is_dropped(
             "IPv6 out",
             Program::Egress,
-            frame(NEIGHBOUR, GATEWAY, 0x86dd, &bytes),
+            frame(NEIGHBOUR, ROUTER_WAN, 0x86dd, &bytes),
             DropReason::NotIpv4,
             None,
         ),
@@ -169,9 +169,9 @@ fn lengths_that_lie() {
     let changed = |at: usize, byte: u8| {
         let mut bytes = whole.clone();
         bytes[at] = byte;
-        frame(GATEWAY, NEIGHBOUR, IPV4, &bytes)
+        frame(ROUTER_WAN, NEIGHBOUR, IPV4, &bytes)
     };
-    let cut = |length: usize| frame(GATEWAY, NEIGHBOUR, IPV4, &whole[..length]);
+    let cut = |length: usize| frame(ROUTER_WAN, NEIGHBOUR, IPV4, &whole[..length]);
     let short = |protocol, length| incoming(&packet(OUTSIDE, GUEST_OUTSIDE, Payload::Raw(protocol, vec![0; length])));
     let mut no_room_for_options = short(99, 4);
     no_room_for_options[14] = 0x4f;

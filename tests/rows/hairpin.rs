@@ -4,13 +4,13 @@
 
 use crate::{
     harness::{Outcome, Program, Row, run},
-    names::{GATEWAY, GUEST, GUEST_OUTSIDE, IPV4, ROUTER, ROUTER_OUTSIDE, SIBLING, SIBLING_OUTSIDE, outgoing, row},
+    names::{GUEST, GUEST_OUTSIDE, IPV4, ROUTER, ROUTER_OUTSIDE, ROUTER_WAN, SIBLING, SIBLING_OUTSIDE, outgoing, row},
     packet::{Packet, Payload, frame, packet},
 };
 
 /// `sent` by a guest, `between` the stages, `received` by the other one.
 fn hairpin(description: &str, sent: &Packet, between: &Packet, received: &Packet) -> [Row; 2] {
-    let looped = |packet: &Packet| frame(GATEWAY, GATEWAY, IPV4, &packet.bytes());
+    let looped = |packet: &Packet| frame(ROUTER_WAN, ROUTER_WAN, IPV4, &packet.bytes());
     [
         row(
             format!("{description}, out"),

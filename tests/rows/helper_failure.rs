@@ -5,7 +5,7 @@ use envnet_common::DropReason;
 
 use crate::{
     harness::{Harness, Outcome, Program},
-    names::{ELSEWHERE, GATEWAY, GUEST, GUEST_MAC, GUEST_OUTSIDE, IPV4, NEIGHBOUR, OUTSIDE, incoming, sent_by},
+    names::{ELSEWHERE, GUEST, GUEST_MAC, GUEST_OUTSIDE, IPV4, NEIGHBOUR, OUTSIDE, ROUTER_WAN, incoming, sent_by},
     packet::{Payload, frame, packet},
 };
 
@@ -52,7 +52,7 @@ fn a_failed_write_is_counted_under_its_mapping() {
         (
             "slow path, out",
             Program::Egress,
-            frame(NEIGHBOUR, GATEWAY, IPV4, &out.bytes()),
+            frame(NEIGHBOUR, ROUTER_WAN, IPV4, &out.bytes()),
         ),
     ] {
         harness.learn(Some(GUEST));

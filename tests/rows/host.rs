@@ -21,9 +21,9 @@ use nix::{
 use crate::{
     harness::Harness,
     names::{
-        ELSEWHERE, ENVIRONMENT, EXTERNAL, GATEWAY, GUEST, GUEST_MAC, GUEST_OUTSIDE, HOST, INTERNAL, MASK, NEIGHBOUR,
-        NEXT_HOP, OTHER_ENVIRONMENT, OTHER_EXTERNAL, OTHER_GATEWAY, POOL, POOL_MASK, ROUTER, ROUTER_OUTSIDE, SIBLING,
-        SIBLING_MAC, SIBLING_OUTSIDE, STRANGER, STRANGER_MAC,
+        ELSEWHERE, ENVIRONMENT, EXTERNAL, GUEST, GUEST_MAC, GUEST_OUTSIDE, HOST, INTERNAL, MASK, NEIGHBOUR, NEXT_HOP,
+        OTHER_ENVIRONMENT, OTHER_EXTERNAL, OTHER_ROUTER_WAN, POOL, POOL_MASK, ROUTER, ROUTER_OUTSIDE, ROUTER_WAN,
+        SIBLING, SIBLING_MAC, SIBLING_OUTSIDE, STRANGER, STRANGER_MAC,
     },
 };
 
@@ -68,8 +68,8 @@ pub(crate) fn now() -> u64 {
 
 pub(crate) fn environment(number: u32) -> Environment {
     let (external, mac) = match number {
-        OTHER_ENVIRONMENT => (OTHER_EXTERNAL, OTHER_GATEWAY),
-        _ => (EXTERNAL, GATEWAY),
+        OTHER_ENVIRONMENT => (OTHER_EXTERNAL, OTHER_ROUTER_WAN),
+        _ => (EXTERNAL, ROUTER_WAN),
     };
     Environment {
         number,
@@ -127,7 +127,7 @@ impl Harness {
         self.set_uplink(&uplink());
         let mut taps: DevMapHash<_> = self.map("TAPS").try_into().unwrap();
         taps.insert(LOOPBACK, LOOPBACK, None, 0).unwrap();
-        for (mac, number) in [(GATEWAY, ENVIRONMENT), (OTHER_GATEWAY, OTHER_ENVIRONMENT)] {
+        for (mac, number) in [(ROUTER_WAN, ENVIRONMENT), (OTHER_ROUTER_WAN, OTHER_ENVIRONMENT)] {
             self.hash_map("ROUTER_WANS")
                 .insert(RouterWanKey::from(Mac(mac)), number, 0)
                 .unwrap();

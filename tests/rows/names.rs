@@ -43,9 +43,9 @@ pub(crate) const MAPPED: [(Ipv4Addr, Ipv4Addr); 3] = [
 pub(crate) const OTHER_ENVIRONMENT: u32 = 2;
 pub(crate) const OTHER_MAPPED: (Ipv4Addr, Ipv4Addr) = (STRANGER, ELSEWHERE);
 
-/// A gateway's begins with this byte.
-pub(crate) const GATEWAY: [u8; 6] = [0xfe, 0, 0, 0, 0, 1];
-pub(crate) const OTHER_GATEWAY: [u8; 6] = [0xfe, 0, 0, 0, 0, 2];
+/// A router's WAN port's begins with this byte.
+pub(crate) const ROUTER_WAN: [u8; 6] = [0xfe, 0, 0, 0, 0, 1];
+pub(crate) const OTHER_ROUTER_WAN: [u8; 6] = [0xfe, 0, 0, 0, 0, 2];
 pub(crate) const GUEST_MAC: [u8; 6] = [2, 0, 0, 0, 1, 2];
 pub(crate) const SIBLING_MAC: [u8; 6] = [2, 0, 0, 0, 1, 3];
 pub(crate) const STRANGER_MAC: [u8; 6] = [2, 0, 0, 0, 2, 99];
@@ -58,12 +58,12 @@ pub(crate) const IPV4: u16 = 0x0800;
 
 /// A frame with `packet` from the neighbour to the router.
 pub(crate) fn incoming(packet: &Packet) -> Vec<u8> {
-    frame(GATEWAY, NEIGHBOUR, IPV4, &packet.bytes())
+    frame(ROUTER_WAN, NEIGHBOUR, IPV4, &packet.bytes())
 }
 
 /// A frame with `packet` from the router to the neighbour.
 pub(crate) fn outgoing(packet: &Packet) -> Vec<u8> {
-    frame(NEIGHBOUR, GATEWAY, IPV4, &packet.bytes())
+    frame(NEIGHBOUR, ROUTER_WAN, IPV4, &packet.bytes())
 }
 
 /// A frame with `packet` from a guest with this Ethernet address to the router.

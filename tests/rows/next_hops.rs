@@ -9,7 +9,7 @@ use crate::{
     harness::{Harness, Program},
     host::now,
     names::{
-        EVERYBODY, GATEWAY, GUEST, GUEST_OUTSIDE, NEIGHBOUR, NEXT_HOP, OTHER_GATEWAY, OUTSIDE, ROUTER_OUTSIDE,
+        EVERYBODY, GUEST, GUEST_OUTSIDE, NEIGHBOUR, NEXT_HOP, OTHER_ROUTER_WAN, OUTSIDE, ROUTER_OUTSIDE, ROUTER_WAN,
         SIBLING_OUTSIDE,
     },
 };
@@ -29,22 +29,22 @@ fn taught(harness: &mut Harness, frame: &[u8], hop: Ipv4Addr, known: bool) -> Op
 }
 
 fn says(to: [u8; 6], from: [u8; 6], operation: u8, sender: Station) -> Vec<u8> {
-    arp(to, from, operation, sender, (GATEWAY, ROUTER_OUTSIDE))
+    arp(to, from, operation, sender, (ROUTER_WAN, ROUTER_OUTSIDE))
 }
 
 #[test]
-fn an_answer_to_a_gateway_tells() {
+fn an_answer_to_a_router_tells() {
     let mut harness = Harness::load();
-    for gateway in [GATEWAY, OTHER_GATEWAY] {
+    for router in [ROUTER_WAN, OTHER_ROUTER_WAN] {
         for operation in [REPLY, REQUEST] {
             for known in [false, true] {
-                let frame = says(gateway, MAC, operation, (MAC, MACHINE));
+                let frame = says(router, MAC, operation, (MAC, MACHINE));
                 assert_eq!(taught(&mut harness, &frame, MACHINE, known), Some(MAC));
             }
         }
     }
-    // The gateway need not be in the pool.
-    let frame = says(GATEWAY, MAC, REPLY, (MAC, NEXT_HOP));
+    // The router need not be in the pool.
+    let frame = says(ROUTER_WAN, MAC, REPLY, (MAC, NEXT_HOP));
     assert_eq!(taught(&mut harness, &frame, NEXT_HOP, true), Some(MAC));
 }
 
@@ -69,26 +69,30 @@ fn what_is_not_believed() {
     for (note, frame, hop) in [
         (
             "a guest's",
-            says(GATEWAY, MAC, REPLY, (MAC, GUEST_OUTSIDE)),
+            says(ROUTER_WAN, MAC, REPLY, (MAC, GUEST_OUTSIDE)),
             GUEST_OUTSIDE,
         ),
         (
             "a sibling's",
-            says(GATEWAY, MAC, REPLY, (MAC, SIBLING_OUTSIDE)),
+            says(ROUTER_WAN, MAC, REPLY, (MAC, SIBLING_OUTSIDE)),
             SIBLING_OUTSIDE,
         ),
         (
             "the router's",
-            says(GATEWAY, MAC, REPLY, (MAC, ROUTER_OUTSIDE)),
+            says(ROUTER_WAN, MAC, REPLY, (MAC, ROUTER_OUTSIDE)),
             ROUTER_OUTSIDE,
         ),
         (
             "two Ethernet addresses",
-            says(GATEWAY, NEIGHBOUR, REPLY, (MAC, MACHINE)),
+            says(ROUTER_WAN, NEIGHBOUR, REPLY, (MAC, MACHINE)),
             MACHINE,
         ),
-        ("behind the gateway", says(GATEWAY, MAC, REPLY, (MAC, OUTSIDE)), OUTSIDE),
-        ("internal", says(GATEWAY, MAC, REPLY, (MAC, GUEST)), GUEST),
+        (
+            "behind the router",
+            says(ROUTER_WAN, MAC, REPLY, (MAC, OUTSIDE)),
+            OUTSIDE,
+        ),
+        ("internal", says(ROUTER_WAN, MAC, REPLY, (MAC, GUEST)), GUEST),
         (
             "probe",
             asks(Ipv4Addr::UNSPECIFIED, GUEST_OUTSIDE),
@@ -98,7 +102,7 @@ fn what_is_not_believed() {
         assert_eq!(taught(&mut harness, &frame, hop, false), None, "{note}");
         assert_eq!(taught(&mut harness, &frame, hop, true), Some(OLD), "{note}");
     }
-    let mut malformed = says(GATEWAY, MAC, REPLY, (MAC, MACHINE));
+    let mut malformed = says(ROUTER_WAN, MAC, REPLY, (MAC, MACHINE));
     malformed[21] = 3;
     assert_eq!(taught(&mut harness, &malformed, MACHINE, true), Some(OLD));
 }

@@ -7,7 +7,7 @@ use envnet_common::DropReason;
 use crate::{
     directions::both_ways,
     harness::{Outcome, Program, Row, run},
-    names::{GATEWAY, GUEST, GUEST_OUTSIDE, IPV4, OUTSIDE, SIBLING_OUTSIDE, incoming, is_dropped, outgoing, row},
+    names::{GUEST, GUEST_OUTSIDE, IPV4, OUTSIDE, ROUTER_WAN, SIBLING_OUTSIDE, incoming, is_dropped, outgoing, row},
     packet::{Payload, frame, packet},
     quotes::{UNREACHABLE, Way, message},
 };
@@ -171,7 +171,7 @@ fn hairpinned() {
                 format!("{payload:?} {piece:?}"),
                 Program::Egress,
                 outgoing(&sent(GUEST)),
-                Outcome::Redirect(frame(GATEWAY, GATEWAY, IPV4, &sent(GUEST_OUTSIDE).bytes())),
+                Outcome::Redirect(frame(ROUTER_WAN, ROUTER_WAN, IPV4, &sent(GUEST_OUTSIDE).bytes())),
             ));
         }
     }

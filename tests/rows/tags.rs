@@ -11,7 +11,9 @@ use nix::net::if_::if_nametoindex;
 use crate::{
     harness::{Harness, Program},
     host::{self, endpoint},
-    names::{ENVIRONMENT, GATEWAY, GUEST, GUEST_MAC, GUEST_OUTSIDE, NEIGHBOUR, NEXT_HOP, OUTSIDE, incoming, sent_by},
+    names::{
+        ENVIRONMENT, GUEST, GUEST_MAC, GUEST_OUTSIDE, NEIGHBOUR, NEXT_HOP, OUTSIDE, ROUTER_WAN, incoming, sent_by,
+    },
     packet::{Payload, forwarded, packet},
 };
 
@@ -88,7 +90,7 @@ fn no_tag_goes_out() {
     let wires = wires();
     let sent = sent_by(GUEST_MAC, &packet(GUEST, OUTSIDE, Payload::Tcp));
     let seen = sent_by(GUEST_MAC, &packet(GUEST_OUTSIDE, OUTSIDE, Payload::Tcp));
-    let seen = forwarded(&seen, 1, NEIGHBOUR, GATEWAY);
+    let seen = forwarded(&seen, 1, NEIGHBOUR, ROUTER_WAN);
     only_the_last_arrives(&wires.guest, &wires.wire, &sent, &seen);
 }
 

@@ -7,23 +7,23 @@ use crate::{
     arp::{NOBODY, REPLY, REQUEST, arp},
     harness::{Harness, Outcome, Program},
     names::{
-        ELSEWHERE, EVERYBODY, GATEWAY, GUEST, GUEST_OUTSIDE, HOST, NEIGHBOUR, OTHER_GATEWAY, OUTSIDE, ROUTER_OUTSIDE,
-        STRANGER_OUTSIDE,
+        ELSEWHERE, EVERYBODY, GUEST, GUEST_OUTSIDE, HOST, NEIGHBOUR, OTHER_ROUTER_WAN, OUTSIDE, ROUTER_OUTSIDE,
+        ROUTER_WAN, STRANGER_OUTSIDE,
     },
 };
 
 const MAPPED: [(Ipv4Addr, [u8; 6]); 3] = [
-    (GUEST_OUTSIDE, GATEWAY),
-    (ROUTER_OUTSIDE, GATEWAY),
-    (ELSEWHERE, OTHER_GATEWAY),
+    (GUEST_OUTSIDE, ROUTER_WAN),
+    (ROUTER_OUTSIDE, ROUTER_WAN),
+    (ELSEWHERE, OTHER_ROUTER_WAN),
 ];
 
 fn question(to: [u8; 6], mac: [u8; 6], sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     arp(to, mac, REQUEST, (mac, sender), (NOBODY, target))
 }
 
-fn answer(gateway: [u8; 6], mac: [u8; 6], asker: Ipv4Addr, target: Ipv4Addr) -> Outcome {
-    Outcome::Redirect(arp(mac, gateway, REPLY, (gateway, target), (mac, asker)))
+fn answer(router: [u8; 6], mac: [u8; 6], asker: Ipv4Addr, target: Ipv4Addr) -> Outcome {
+    Outcome::Redirect(arp(mac, router, REPLY, (router, target), (mac, asker)))
 }
 
 #[test]
@@ -31,10 +31,10 @@ fn mapped_addresses_are_answered_for() {
     let mut harness = Harness::load();
     harness.learn(None);
     for (program, mac) in [(Program::UplinkIngress, NEIGHBOUR), (Program::UplinkEgress, HOST)] {
-        for (target, gateway) in MAPPED {
+        for (target, router) in MAPPED {
             for asker in [OUTSIDE, Ipv4Addr::UNSPECIFIED, [172, 16, 0, 5].into()] {
                 let frame = question(EVERYBODY, mac, asker, target);
-                let answer = answer(gateway, mac, asker, target);
+                let answer = answer(router, mac, asker, target);
                 harness.must(
                     &format!("{asker} asks for {target}, {program:?}"),
                     program,
@@ -45,9 +45,9 @@ fn mapped_addresses_are_answered_for() {
         }
     }
     // Unicast, as the kernel confirms what it knows.
-    for (target, gateway) in MAPPED {
-        let frame = question(gateway, NEIGHBOUR, OUTSIDE, target);
-        let answer = answer(gateway, NEIGHBOUR, OUTSIDE, target);
+    for (target, router) in MAPPED {
+        let frame = question(router, NEIGHBOUR, OUTSIDE, target);
+        let answer = answer(router, NEIGHBOUR, OUTSIDE, target);
         harness.must("unicast", Program::UplinkIngress, &frame, &answer);
     }
 }
@@ -88,15 +88,15 @@ fn nothing_else_is() {
         question(NEIGHBOUR, HOST, OUTSIDE, GUEST_OUTSIDE),
     );
     left(
-        "to another gateway",
+        "to another router",
         ingress,
-        question(OTHER_GATEWAY, NEIGHBOUR, OUTSIDE, GUEST_OUTSIDE),
+        question(OTHER_ROUTER_WAN, NEIGHBOUR, OUTSIDE, GUEST_OUTSIDE),
     );
-    // The gateways are on the uplink themselves, and ask each other through the kernel.
+    // The routers are on the uplink themselves, and ask each other through the kernel.
     left(
-        "a gateway's own",
+        "a router's own",
         ingress,
-        question(EVERYBODY, GATEWAY, ROUTER_OUTSIDE, ELSEWHERE),
+        question(EVERYBODY, ROUTER_WAN, ROUTER_OUTSIDE, ELSEWHERE),
     );
     // The host answers for nobody else who sends through it: a bridge's other ports, a container.
     left(

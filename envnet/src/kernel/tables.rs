@@ -71,7 +71,7 @@ pub struct Tables {
     /// The uplink; all zero when there is no fast path.
     pub uplink: Array<MapData, Uplink>,
     /// Ethernet address of `gwE` → E.
-    pub gateways: HashMap<MapData, RouterWanKey, u32>,
+    pub router_wans: HashMap<MapData, RouterWanKey, u32>,
     /// Interface index → port.
     pub ports: HashMap<MapData, u32, Port>,
     /// Those of them that are taps, as XDP needs them.
@@ -102,7 +102,7 @@ impl Tables {
             drops: Map::PerCpuHashMap(map(maps::DROPS)?).try_into()?,
             settings: Map::Array(map(maps::SETTINGS)?).try_into()?,
             uplink: Map::Array(map(maps::UPLINK)?).try_into()?,
-            gateways: Map::HashMap(map(maps::ROUTER_WANS)?).try_into()?,
+            router_wans: Map::HashMap(map(maps::ROUTER_WANS)?).try_into()?,
             ports: Map::HashMap(map(maps::PORTS)?).try_into()?,
             taps: Map::DevMapHash(map(maps::TAPS)?).try_into()?,
             endpoints: Map::HashMap(map(maps::ENDPOINTS)?).try_into()?,
@@ -114,9 +114,9 @@ impl Tables {
     /// Adds an environment or changes one.
     pub fn insert_environment(&mut self, index: u32, new: Environment, old: Option<Environment>) -> Result<()> {
         if let Some(old) = old.filter(|old| old.mac != new.mac) {
-            absent_is_fine(self.gateways.remove(&RouterWanKey::from(old.mac)))?;
+            absent_is_fine(self.router_wans.remove(&RouterWanKey::from(old.mac)))?;
         }
-        patiently(|| Ok(self.gateways.insert(RouterWanKey::from(new.mac), new.number, 0)?))?;
+        patiently(|| Ok(self.router_wans.insert(RouterWanKey::from(new.mac), new.number, 0)?))?;
         patiently(|| Ok(self.environments.insert(index, new, 0)?))
     }
 
@@ -182,9 +182,9 @@ impl Tables {
             absent_is_fine(self.mappings.remove(key))?;
             absent_is_fine(self.counters.remove(key))?;
         }
-        let gateways: Vec<(RouterWanKey, u32)> = self.gateways.iter().collect::<Result<_, _>>()?;
-        for (key, _) in gateways.iter().filter(|(_, number)| numbers.contains(number)) {
-            absent_is_fine(self.gateways.remove(key))?;
+        let router_wans: Vec<(RouterWanKey, u32)> = self.router_wans.iter().collect::<Result<_, _>>()?;
+        for (key, _) in router_wans.iter().filter(|(_, number)| numbers.contains(number)) {
+            absent_is_fine(self.router_wans.remove(key))?;
         }
         self.remove_stations(|key, _| numbers.contains(&key.environment))?;
         self.remove_drops(|drop| numbers.contains(&drop.environment))

@@ -59,7 +59,7 @@ pub struct Observed {
     /// The mappings whose packets are counted.
     pub counted: BTreeSet<MappingKey>,
     /// The environments by the Ethernet addresses of their `gwE`.
-    pub gateways: BTreeMap<Mac, u32>,
+    pub router_wans: BTreeMap<Mac, u32>,
     /// What the fast path has been told.
     pub fast: Fast,
     /// The pins of links whose interfaces are gone.
@@ -117,7 +117,7 @@ impl Observed {
     pub fn is_in_maps(&self, number: u32) -> bool {
         self.mappings_of(number).next().is_some()
             || self.counted.range(keys_of(number)).next().is_some()
-            || self.gateways.values().any(|known| *known == number)
+            || self.router_wans.values().any(|known| *known == number)
     }
 }
 
@@ -154,7 +154,7 @@ pub async fn observe(
     let programs_loaded = programs.is_some();
     let programs = &programs.unwrap_or_else(|| Programs::none(instance));
     let (mut environments, mut mappings, mut fast) = (BTreeMap::new(), BTreeMap::new(), Fast::default());
-    let (mut counted, mut gateways) = (BTreeSet::new(), BTreeMap::new());
+    let (mut counted, mut router_wans) = (BTreeSet::new(), BTreeMap::new());
     let (pins, tables) = pins::inspect(instance, programs_loaded)?;
     if let Some(tables) = tables {
         environments = tables
@@ -172,11 +172,11 @@ pub async fn observe(
             .keys()
             .collect::<Result<_, _>>()
             .context("cannot read the counters")?;
-        let present = tables.gateways.iter();
-        gateways = present
+        let present = tables.router_wans.iter();
+        router_wans = present
             .map(|entry| entry.map(|(key, number)| (key.mac, number)))
             .collect::<Result<_, _>>()
-            .context("cannot read the gateways")?;
+            .context("cannot read the routers' WAN ports")?;
         fast = fast_tables(&tables)?;
     }
     let attached = attached(host, instance, &links, programs, hook, (&fast, pins.is_blind()), depth)?;
@@ -220,7 +220,7 @@ pub async fn observe(
         environments,
         mappings,
         counted,
-        gateways,
+        router_wans,
         fast,
         stale_pins: programs::stale_pins(instance, &interfaces)?,
     })

@@ -175,7 +175,7 @@ impl<'a> EnvironmentPlan<'a> {
 
     fn make_link(&mut self, wanted: &'a Link) {
         // What has the other end's name in the router is not the other end, or the pair would fit; it is in the way.
-        // The same goes for a gateway of the other uplink mode.
+        // The same goes for a WAN port of the other uplink mode.
         let other_end = match &wanted.kind {
             LinkKind::Veth { peer, .. } => Some(peer.as_str()),
             _ => None,
@@ -294,7 +294,7 @@ impl<'a> EnvironmentPlan<'a> {
         let number = self.wanted.number;
         let index = desired::router_wan_index(number);
         let old = self.observed.environments.get(&index).copied();
-        let known = self.observed.gateways.get(&self.wanted.entry.mac) == Some(&number);
+        let known = self.observed.router_wans.get(&self.wanted.entry.mac) == Some(&number);
         if old != Some(self.wanted.entry) || !known {
             self.push(Action::InsertEnvironment {
                 index,

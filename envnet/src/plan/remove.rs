@@ -61,8 +61,8 @@ pub fn detach_part(observed: &Observed, instance: &Instance, part: &Environments
     Ok(changes)
 }
 
-/// Plans the removal of environments: the fast path and the gateways first, so that nothing can leave by them any more, and
-/// the programs after the gateways, so that there is no moment at which one is up without them. The namespaces come last,
+/// Plans the removal of environments: the fast path and the routers' WAN ports first, so that nothing can leave by them any more, and
+/// the programs after the routers' WAN ports, so that there is no moment at which one is up without them. The namespaces come last,
 /// because the kernel clears them away afterwards by itself and all together.
 pub(super) fn environments(numbers: &[u32], inventory: &Inventory<'_>) -> Vec<Change> {
     let mut changes = Vec::new();

@@ -107,7 +107,7 @@ impl Model {
                 environments: BTreeMap::new(),
                 mappings: BTreeMap::new(),
                 counted: BTreeSet::new(),
-                gateways: BTreeMap::new(),
+                router_wans: BTreeMap::new(),
                 fast: Fast::default(),
             },
             next_index: 10,
@@ -178,7 +178,7 @@ impl Model {
                 self.observed.environments.clear();
                 self.observed.mappings.clear();
                 self.observed.counted.clear();
-                self.observed.gateways.clear();
+                self.observed.router_wans.clear();
                 self.observed.fast = Fast::default();
             }
             Action::CreateNamespace { .. } => {
@@ -252,13 +252,13 @@ impl Model {
                         "the host hears guests before the program is on"
                     );
                 }
-                let gateway = place == NetnsKind::Router && name == classic::router_wan(environment);
-                if gateway && new == Attribute::Up(true) {
+                let router_wan = place == NetnsKind::Router && name == classic::router_wan(environment);
+                if router_wan && new == Attribute::Up(true) {
                     let router = self.router(environment);
                     assert_eq!(
                         router.attached.get(&(AttachPoint::RouterWan, name.clone())),
                         Some(&Attached::Current),
-                        "the gateway comes up before the programs are on it"
+                        "the WAN port comes up before the programs are on it"
                     );
                     assert!(self.observed.mappings.keys().any(|key| key.environment == environment));
                 }
@@ -287,14 +287,14 @@ impl Model {
             }
             Action::InsertEnvironment { index, new, .. } => {
                 self.observed.environments.insert(index, new);
-                self.observed.gateways.insert(new.mac, new.number);
+                self.observed.router_wans.insert(new.mac, new.number);
             }
             Action::RemoveEnvironments(environments) => {
                 for (index, number) in environments {
                     self.observed.environments.remove(&index);
                     self.observed.mappings.retain(|key, _| key.environment != number);
                     self.observed.counted.retain(|key| key.environment != number);
-                    self.observed.gateways.retain(|_, known| *known != number);
+                    self.observed.router_wans.retain(|_, known| *known != number);
                 }
             }
             Action::InsertMapping { key, new, .. } => {
@@ -549,7 +549,7 @@ fn damage_is_repaired() {
             model.observed.routers.remove(&1);
             model.observed.links.remove("peer1-br1");
         }),
-        ("gateway deleted", |model| {
+        ("WAN port deleted", |model| {
             let router = model.router(1);
             router.links.remove("gw1");
             router.routes.clear();
@@ -585,7 +585,7 @@ fn damage_is_repaired() {
             };
             model.router(1).routes.insert((route, "gw1".to_owned()));
         }),
-        ("address on the gateway", |model| {
+        ("address on the WAN port", |model| {
             let address = "172.16.1.1/16".parse().expect("an address");
             model.router(1).addresses.insert(("gw1".to_owned(), address));
         }),
@@ -659,7 +659,7 @@ fn taking_an_upgrade_back_leaves_running_programs_alone() {
         assert_eq!(
             back.iter().find(harmful),
             None,
-            "the gateways are up and would be without programs"
+            "the routers' WAN ports are up and would be without programs"
         );
     }
 }
@@ -734,7 +734,7 @@ fn what_is_not_envnets_is_refused() {
 }
 
 #[test]
-fn the_gateway_goes_first() {
+fn the_wan_port_goes_first() {
     for mode in ["macvlan", "bridge"] {
         let mut model = Model::new();
         model.attach(&config("1", mode, &[2]));

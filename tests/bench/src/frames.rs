@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-/// Outside machines that flows come from or go to, beside the gateway: one outside interface has all their addresses.
+/// Outside machines that flows come from or go to, beside the upstream router: one outside interface has all their addresses.
 pub(crate) const PEERS: u8 = 16;
 /// Length of Ethernet, IPv4 and UDP header.
 pub(crate) const HEADERS: usize = 42;

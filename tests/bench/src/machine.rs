@@ -1,7 +1,7 @@
 //! Where and with what it was measured.
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     os::fd::{FromRawFd, OwnedFd},
     process::Command,
     time::{SystemTime, UNIX_EPOCH},
@@ -54,6 +54,32 @@ impl Machine {
     }
 }
 
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            kernel,
+            processors,
+            processor,
+            memory_mib,
+            ..
+        } = self;
+        write!(f, "Linux {kernel}, {processors} × {processor}, {memory_mib} MiB")
+    }
+}
+
+/// The day of a time in seconds since 1970, in UTC.
+pub(crate) fn date(time: u64) -> String {
+    // Years begin in March here, so that a leap day ends one; eras of 400 years are alike.
+    let days = time / 86_400 + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (day, month) = (day - (153 * month + 2) / 5 + 1, (month + 2) % 12 + 1);
+    let year = era * 400 + year + u64::from(month <= 2);
+    format!("{year}-{month:02}-{day:02}")
+}
+
 /// The first line that a program says about itself.
 fn version(command: &str) -> Option<String> {
     let (program, argument) = command.split_once(' ')?;
@@ -92,5 +118,23 @@ fn instructions() -> String {
             "the processor counts no instructions here (perf_event_open: {})",
             io::Error::last_os_error()
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        for (days, expected) in [
+            (0, "1970-01-01"),
+            (11_016, "2000-02-29"),
+            (11_017, "2000-03-01"),
+            (19_722, "2023-12-31"),
+            (20_785, "2026-11-28"),
+        ] {
+            assert_eq!(date(days * 86_400 + 86_399), expected);
+        }
     }
 }

@@ -4,6 +4,7 @@ mod compare;
 mod conntrack;
 mod flood;
 mod frames;
+mod headline;
 mod machine;
 mod measure;
 mod methods;
@@ -13,8 +14,8 @@ mod reader;
 mod record;
 mod report;
 mod rounds;
-mod site;
 mod statistics;
+mod testbed;
 mod world;
 
 use std::{fmt::Write as _, path::PathBuf, process::ExitCode};

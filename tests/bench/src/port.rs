@@ -9,7 +9,7 @@ use envnet_lab::{
     namespace::Namespace,
 };
 
-use crate::site::{batch, coalesce};
+use crate::testbed::{batch, coalesce};
 
 /// The guest's own interface.
 pub(crate) const INTERFACE: &str = "eth0";

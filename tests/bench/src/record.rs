@@ -188,3 +188,78 @@ pub(crate) fn relate(rows: &mut [Row]) {
         row.refused = None;
     }
 }
+
+#[cfg(test)]
+pub(crate) mod example {
+    //! Rows and records by hand.
+
+    use super::{Figure, Machine, Record, Row, relate};
+
+    /// Eight rounds, as factors of a value.
+    pub(crate) const STEADY: [f64; 8] = [1.0, 0.99, 1.01, 1.0, 1.0, 1.0, 1.02, 1.0];
+    pub(crate) const NOISY: [f64; 8] = [1.0, 0.5, 1.5, 1.0, 1.0, 1.0, 2.0, 1.0];
+
+    pub(crate) fn row(about: [&str; 3], unit: &str, value: f64, rounds: &[f64]) -> Row {
+        let [measurement, variant, method] = about.map(str::to_owned);
+        Row {
+            measurement,
+            variant,
+            method,
+            unit: unit.to_owned(),
+            less_is_better: !unit.ends_with("/s"),
+            samples: rounds.iter().map(|round| round * value).collect(),
+            offered: 0,
+            received: 0,
+            note: None,
+            refused: None,
+            median: Figure::default(),
+            to_reference: None,
+            to_limit: None,
+        }
+    }
+
+    pub(crate) fn record(mut rows: Vec<Row>) -> Record {
+        relate(&mut rows);
+        Record {
+            machine: Machine {
+                kernel: "6.18".to_owned(),
+                processor: "Processor".to_owned(),
+                processors: 2,
+                memory_mib: 4096,
+                load: "0.00".to_owned(),
+                time: 20_785 * 86_400,
+                tools: Vec::new(),
+                instructions: "not counted".to_owned(),
+            },
+            mode: "full".to_owned(),
+            seconds: 840.0,
+            methods: Vec::new(),
+            rows,
+        }
+    }
+
+    /// In: all columns, one of them noisy. Latency: envnet noisy. TCP in: more is better. Set-up: envnet alone. All else: no rows.
+    pub(crate) fn few_rows() -> Record {
+        let rate = |method| ["rate", "in, 64 bytes, 64k flows", method];
+        let latency = |method| ["latency", "median (p50)", method];
+        let throughput = |method| ["tcp throughput", "in, both ends on one processor", method];
+        record(vec![
+            row(rate("iptables-nft"), "ns/packet", 1400.0, &[1.0; 8]),
+            row(rate("nft-maps"), "ns/packet", 1400.0, &NOISY),
+            row(rate("nft-stateless"), "ns/packet", 1000.0, &STEADY),
+            row(rate("envnet-slow"), "ns/packet", 1.0, &STEADY),
+            row(rate("envnet-tc"), "ns/packet", 350.0, &STEADY),
+            row(rate("limit-tc"), "ns/packet", 280.0, &STEADY),
+            row(latency("iptables-nft"), "µs", 7.0, &[1.0; 8]),
+            row(latency("envnet-tc"), "µs", 5.0, &NOISY),
+            row(throughput("iptables-nft"), "Gbit/s", 10.0, &[1.0; 8]),
+            row(throughput("envnet-tc"), "Gbit/s", 15.0, &STEADY),
+            row(
+                ["environments", "set-up, 100 at once", "envnet"],
+                "ms each",
+                4.0,
+                &STEADY,
+            ),
+        ])
+    }
+}

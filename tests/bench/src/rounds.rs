@@ -9,7 +9,11 @@ use std::{
 use anyhow::Result;
 use envnet_lab::interrupt;
 
-use crate::record::{Figure, Row, relate};
+use crate::{
+    headline,
+    methods::REFERENCE,
+    record::{Figure, Row, relate},
+};
 
 /// What one number of a sample is called.
 #[derive(Clone, Debug)]
@@ -54,10 +58,20 @@ impl Ledger {
         }
     }
 
-    /// Whether another round has to measure it. Methods are settled together, because their rounds are compared.
+    /// Whether another round has to measure it. Methods are settled together, because their rounds are compared. The
+    /// headline is settled first.
     pub(crate) fn wants(&self, name: &Name) -> bool {
+        let is_open = self.is_headline_open();
+        let wants = |row: &Row| {
+            let is_chosen = if is_open {
+                headline::is_open(row)
+            } else {
+                !self.is_done(row)
+            };
+            is_chosen || self.lacks_rounds(row)
+        };
         let mut beside = self.rows.iter().filter(|row| name.is_of(row)).peekable();
-        beside.peek().is_none() || beside.any(|row| !self.is_done(row))
+        beside.peek().is_none() || beside.any(wants)
     }
 
     /// Whether no row wants another round.
@@ -65,8 +79,16 @@ impl Ledger {
         self.rows.iter().all(|row| self.is_done(row))
     }
 
+    fn is_headline_open(&self) -> bool {
+        self.rows.iter().any(headline::is_open)
+    }
+
     fn is_done(&self, row: &Row) -> bool {
-        row.refused.is_some() || row.samples.len() >= self.rounds && row.is_settled()
+        !self.lacks_rounds(row) && row.is_settled()
+    }
+
+    fn lacks_rounds(&self, row: &Row) -> bool {
+        row.refused.is_none() && row.samples.len() < self.rounds
     }
 
     /// Measures each cell once. A cell that fails is refused and not tried again; an interruption ends all.
@@ -136,20 +158,31 @@ impl Ledger {
 }
 
 /// Measures the same cells again and again: at least so many rounds, and then until they are settled, unless the time is
-/// over before. What has begun is finished.
+/// over before. Where the headline shows some of them, only those go on. A round that has begun is finished.
 pub(crate) fn repeat(mut cells: Vec<Cell<'_>>, rounds: usize, time: Duration, progress: &Progress) -> Result<Vec<Row>> {
     let mut ledger = Ledger::new(rounds);
-    let (start, mut round) = (progress.seconds(), 0.0);
-    loop {
+    let start = progress.seconds();
+    for round in 1.. {
         let before = progress.seconds();
-        if before + round > start + time.as_secs_f64() && before > start {
-            break;
-        }
         ledger.measure(&mut cells, progress)?;
-        if ledger.is_settled() {
+        let now = progress.seconds();
+        // The next round takes as long as this one.
+        if ledger.is_settled() || now + (now - before) > start + time.as_secs_f64() {
             break;
         }
-        round = progress.seconds() - before;
+        let is_in_headline = |method: &str| {
+            ledger
+                .rows
+                .iter()
+                .any(|row| row.method == method && headline::shows(row))
+        };
+        if round >= rounds && is_in_headline(REFERENCE) {
+            if !ledger.is_headline_open() {
+                break;
+            }
+            // For good: whoever came back would be compared with another round's samples.
+            cells.retain(|cell| is_in_headline(&cell.method));
+        }
     }
     Ok(ledger.rows())
 }
@@ -218,5 +251,51 @@ impl Progress {
         if self.terminal {
             eprint!("\r\x1b[K");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::example::{NOISY, few_rows, row};
+
+    fn name(row: &Row) -> Name {
+        Name {
+            measurement: "rate",
+            variant: row.variant.clone(),
+            unit: "ns/packet",
+            less_is_better: true,
+        }
+    }
+
+    #[test]
+    fn the_headline_is_settled_first() {
+        let shown = few_rows().rows.swap_remove(1);
+        let other = row(
+            ["rate", "out, 1400 bytes, 1 flow", "envnet-tc"],
+            "ns/packet",
+            1.0,
+            &NOISY,
+        );
+        let reference = row(
+            ["rate", "out, 1400 bytes, 1 flow", REFERENCE],
+            "ns/packet",
+            1.0,
+            &[1.0; 8],
+        );
+        let mut ledger = Ledger::new(8);
+        ledger.rows = vec![shown, other, reference];
+        ledger.rows.extend(few_rows().rows.drain(..1));
+        relate(&mut ledger.rows);
+        let [shown, other] = [0, 1].map(|at| name(&ledger.rows[at]));
+        assert!(ledger.wants(&shown) && !ledger.wants(&other));
+        ledger.rows[0].samples = vec![1.0; 8];
+        relate(&mut ledger.rows);
+        assert!(!ledger.wants(&shown) && ledger.wants(&other));
+        ledger.rounds = 9;
+        assert!(
+            ledger.wants(&shown) && ledger.wants(&other),
+            "everything has its first rounds"
+        );
     }
 }

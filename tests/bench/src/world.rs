@@ -1,4 +1,4 @@
-//! A method at work in a site of its own, with guests plugged in and verified.
+//! A method at work in a testbed of its own, with guests plugged in and verified.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     methods::{Method, Standing},
     port::{Guest, INTERFACE},
     reader::Reader,
-    site::{Site, UPLINK},
+    testbed::{Testbed, UPLINK},
 };
 
 /// How long anything may take to answer for the first time: a bridge's ports, proxy ARP's random delay.
@@ -32,7 +32,7 @@ pub(crate) struct World<'m> {
     /// The first role in both environments.
     pub(crate) guests: [Guest; 2],
     pub(crate) standing: Box<dyn Standing>,
-    pub(crate) site: Site,
+    pub(crate) testbed: Testbed,
 }
 
 /// The guests on veths.
@@ -56,11 +56,11 @@ pub(crate) enum Direction {
 impl<'m> World<'m> {
     /// Sets the method up and checks that it does what it says.
     pub(crate) fn new(method: &'m dyn Method, label: &str) -> Result<Self> {
-        let site = Site::new(label)?;
-        let mut standing = method.set_up(&site)?;
+        let testbed = Testbed::new(label)?;
+        let mut standing = method.set_up(&testbed)?;
         let plug = |environment| {
             Guest::plug(
-                &site.host,
+                &testbed.host,
                 environment,
                 DC,
                 method.internal(environment, DC),
@@ -69,19 +69,19 @@ impl<'m> World<'m> {
         };
         let guests = [plug(1)?, plug(2)?];
         let reader = Reader::start(
-            &site.host,
+            &testbed.host,
             &MEMBER.tap(1),
             mac(MEMBER.mac)?,
             method.internal(1, MEMBER),
             method.router(1),
         )?;
-        standing.plugged(&site)?;
+        standing.plugged(&testbed)?;
         let world = Self {
             method,
             reader,
             guests,
             standing,
-            site,
+            testbed,
         };
         world.check().context("it does not work, so it is not measured")?;
         Ok(world)
@@ -89,9 +89,9 @@ impl<'m> World<'m> {
 
     /// Pings and TCP transfers in all directions, with what arrives compared byte by byte.
     fn check(&self) -> Result<()> {
-        let Self { guests, site, .. } = self;
+        let Self { guests, testbed, .. } = self;
         let [first, second] = guests.each_ref().map(|guest| &guest.namespace);
-        let outside = &site.outside;
+        let outside = &testbed.outside;
         answers(outside, DC.external(1))?;
         answers(outside, DC.external(2))?;
         answers(outside, MEMBER.external(1))?;
@@ -114,7 +114,7 @@ impl<'m> World<'m> {
 
     /// The addresses of a stream in that direction, as they are where it begins.
     pub(crate) fn addresses(&self, direction: Direction) -> Result<Addresses> {
-        let outside = &self.site.outside;
+        let outside = &self.testbed.outside;
         let guest = &self.guests[0].namespace;
         let own = self.method.internal(1, DC);
         let (from, interface, source, destination, varied) = match direction {
@@ -140,13 +140,13 @@ impl<'m> World<'m> {
 
     /// The first environment's router.
     pub(crate) fn router(&self) -> Option<Namespace> {
-        Namespace::open(&format!("{}-ns1", self.site.host.name())).ok()
+        Namespace::open(&format!("{}-ns1", self.testbed.host.name())).ok()
     }
 
     /// Where a stream in that direction begins.
     pub(crate) fn origin(&self, direction: Direction) -> (&Namespace, &'static str) {
         match direction {
-            Direction::In | Direction::Tap => (&self.site.outside, UPLINK),
+            Direction::In | Direction::Tap => (&self.testbed.outside, UPLINK),
             Direction::Out | Direction::Across => (&self.guests[0].namespace, INTERFACE),
         }
     }

@@ -71,7 +71,7 @@ pub(crate) fn seen_by(program: Program, world: &World, case: &Case) -> Vec<u8> {
     }
     let mac = guest_mac(sender);
     frame[6..12].copy_from_slice(&mac);
-    if frame[12..14] == ARP && frame.len() >= ARP_END && frame[22..28] == world.gateway {
+    if frame[12..14] == ARP && frame.len() >= ARP_END && frame[22..28] == world.router_wan {
         frame[22..28].copy_from_slice(&mac);
     }
     frame
@@ -113,7 +113,7 @@ fn from_uplink(program: Program, world: &World, frame: &[u8]) -> Due {
         match (judge(Some(world), Direction::In, frame), &frame[12..14]) {
             (Verdict::Redirect(answer), [8, 6]) if program != Program::UplinkXdp => {
                 // The routers ask each other without the host's help.
-                if worlds.iter().any(|world| frame[6..12] == world.gateway) {
+                if worlds.iter().any(|world| frame[6..12] == world.router_wan) {
                     return Outcome::Next.once();
                 }
                 return Outcome::Redirect(answer).once();
@@ -184,8 +184,8 @@ fn taken_out(world: &World, frame: &[u8], out: &Frame) -> Option<Due> {
             continue;
         };
         let mut arriving = out.bytes.clone();
-        arriving[..6].copy_from_slice(&other.gateway);
-        arriving[6..12].copy_from_slice(&world.gateway);
+        arriving[..6].copy_from_slice(&other.router_wan);
+        arriving[6..12].copy_from_slice(&world.router_wan);
         let Verdict::Pass(received) = judge(Some(other), Direction::In, &arriving) else {
             return None;
         };
@@ -195,7 +195,7 @@ fn taken_out(world: &World, frame: &[u8], out: &Frame) -> Option<Due> {
         });
     }
     (is_ordinary(frame, 1) && !world.external.contains(destination)).then(|| Due {
-        outcome: Outcome::Redirect(forwarded(out, 1, NEXT_HOP_MAC, world.gateway)),
+        outcome: Outcome::Redirect(forwarded(out, 1, NEXT_HOP_MAC, world.router_wan)),
         counted: vec![sent],
     })
 }

@@ -42,7 +42,7 @@ pub(crate) fn guest_mac(internal: Ipv4Addr) -> [u8; 6] {
 /// The maps that only the fast path has.
 pub(crate) struct Host {
     ports: HashMap<MapData, u32, Port>,
-    gateways: HashMap<MapData, RouterWanKey, u32>,
+    router_wans: HashMap<MapData, RouterWanKey, u32>,
     endpoints: HashMap<MapData, Address, Endpoint>,
     next_hops: HashMap<MapData, Address, NextHop>,
     uplink: Array<MapData, Uplink>,
@@ -56,7 +56,7 @@ impl Host {
         let mut take = |name: &str| programs.take_map(name).with_context(|| format!("no map {name}"));
         Ok(Self {
             ports: HashMap::try_from(take(PORTS)?)?,
-            gateways: HashMap::try_from(take(ROUTER_WANS)?)?,
+            router_wans: HashMap::try_from(take(ROUTER_WANS)?)?,
             endpoints: HashMap::try_from(take(ENDPOINTS)?)?,
             next_hops: HashMap::try_from(take(NEXT_HOPS)?)?,
             uplink: Array::try_from(take(UPLINK)?)?,
@@ -78,8 +78,8 @@ impl Host {
         };
         let worlds = [world.clone(), worlds::elsewhere(world)];
         for world in &worlds {
-            let gateway = RouterWanKey::from(Mac(world.gateway));
-            self.gateways.insert(gateway, world.environment, 0)?;
+            let router_wan = RouterWanKey::from(Mac(world.router_wan));
+            self.router_wans.insert(router_wan, world.environment, 0)?;
             self.known.extend(world.own().map(|mapping| {
                 let endpoint = Endpoint {
                     environment: pure::environment(world),

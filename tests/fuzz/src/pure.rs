@@ -34,7 +34,7 @@ pub fn environment(world: &World) -> Environment {
         internal: world.internal.network.into(),
         external: world.external.network.into(),
         mask: Address((!0u32 << (32 - world.internal.length)).to_be_bytes()),
-        mac: Mac(world.gateway),
+        mac: Mac(world.router_wan),
         reserved: [0; 2],
     }
 }

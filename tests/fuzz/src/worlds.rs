@@ -88,7 +88,7 @@ pub fn elsewhere(world: &World) -> World {
             network: ELSEWHERE.into(),
             ..world.external
         },
-        gateway: [0xfe, 0, 0, 0, 0, 2],
+        router_wan: [0xfe, 0, 0, 0, 0, 2],
         ..world.clone()
     }
 }
@@ -115,7 +115,7 @@ impl Plan {
             environment: self.environment,
             internal,
             external,
-            gateway: [0xfe, 0, 0, 0, 0, 1],
+            router_wan: [0xfe, 0, 0, 0, 0, 1],
             mappings: own
                 .chain(others.map(|at| of(self.environment + 1, at, elsewhere)))
                 .collect(),

@@ -55,7 +55,7 @@ fn comes_in(world: &World, frame: &[u8], is_request: bool) -> Option<Verdict> {
         return None;
     }
     // This environment's addresses are here; an outsider that claims one lies.
-    if world.external.contains(sender) && frame[SENDER_MAC..SENDER] != world.gateway {
+    if world.external.contains(sender) && frame[SENDER_MAC..SENDER] != world.router_wan {
         return None;
     }
     Some(pass(frame, &[(TARGET, asked)]))
@@ -94,14 +94,14 @@ fn pass(frame: &[u8], changes: &[(usize, Option<Ipv4Addr>)]) -> Verdict {
 }
 
 /// RFC 826: "swap hardware and protocol fields, putting the local hardware and protocol addresses in the sender fields".
-/// `who` is at the gateway, and `asker` is told.
+/// `who` is at the router, and `asker` is told.
 fn answer(world: &World, frame: &[u8], who: Ipv4Addr, asker: Ipv4Addr) -> Frame {
     let mut bytes = frame.to_vec();
     let asker_mac = frame[SENDER_MAC..SENDER].to_vec();
     bytes[..6].copy_from_slice(&asker_mac);
-    bytes[6..12].copy_from_slice(&world.gateway);
+    bytes[6..12].copy_from_slice(&world.router_wan);
     bytes[ETHERNET + 7] = 2;
-    bytes[SENDER_MAC..SENDER].copy_from_slice(&world.gateway);
+    bytes[SENDER_MAC..SENDER].copy_from_slice(&world.router_wan);
     bytes[SENDER..TARGET_MAC].copy_from_slice(&who.octets());
     bytes[TARGET_MAC..TARGET].copy_from_slice(&asker_mac);
     bytes[TARGET..END].copy_from_slice(&asker.octets());

@@ -35,7 +35,7 @@ pub(crate) fn judge(world: &World, direction: Direction, frame: &[u8]) -> Verdic
             }
             // RFC 1812, section 5.3.8: what is on the other side does not come from this one. Only a hairpin brings the
             // environment's own external addresses in, and `gwE` has sent that frame itself.
-            let spoofed = world.external.contains(source) && frame[6..12] != world.gateway;
+            let spoofed = world.external.contains(source) && frame[6..12] != world.router_wan;
             if !is_unicast_host(source) || world.internal.contains(source) || spoofed {
                 let reason = Reason::SourceMartian;
                 defects.push(Drop { reason, internal });
@@ -82,7 +82,7 @@ pub(crate) fn judge(world: &World, direction: Direction, frame: &[u8]) -> Verdic
     let hairpin = direction == Direction::Out && world.internal_of(destination).is_some();
     if hairpin {
         // RFC 4787, REQ-9: it is received again, so it must be addressed to the interface.
-        bytes[..6].copy_from_slice(&world.gateway);
+        bytes[..6].copy_from_slice(&world.router_wan);
         Verdict::Redirect(Frame { bytes, either_zero })
     } else {
         Verdict::Pass(Frame { bytes, either_zero })

@@ -56,7 +56,7 @@ pub fn judge(world: Option<&World>, direction: Direction, frame: &[u8]) -> Verdi
         defects.push(Drop::of(Reason::VlanTagged));
     }
     // What leaves is addressed to somebody else, so only what comes in can be for the wrong station.
-    if direction == Direction::In && frame[0] & 1 == 0 && frame[..6] != world.gateway {
+    if direction == Direction::In && frame[0] & 1 == 0 && frame[..6] != world.router_wan {
         defects.push(Drop::of(Reason::OtherHost));
     }
     let verdict = match ethertype {

@@ -55,7 +55,7 @@ pub struct World {
     /// The environment's external subnet.
     pub external: Prefix,
     /// Ethernet address of `gwE`.
-    pub gateway: [u8; 6],
+    pub router_wan: [u8; 6],
     /// Everybody's mappings.
     pub mappings: Vec<Mapping>,
 }

@@ -61,7 +61,7 @@ fn sample(world: &World<'_>, connections: u32) -> Result<Sample> {
                 drop(listener.accept());
             }
         });
-        let result = world.site.outside.run(|| {
+        let result = world.testbed.outside.run(|| {
             processor::pin(Processor::Generator);
             connect((DC.external(1), PORT).into(), connections)
         });

@@ -36,7 +36,7 @@ pub(crate) fn measure(
             continue;
         }
         progress.show(&format!("making {size} mappings"));
-        let filled = in_parallel(worlds.iter_mut(), |world| Ok(world.standing.fill(&world.site, size)))?;
+        let filled = in_parallel(worlds.iter_mut(), |world| Ok(world.standing.fill(&world.testbed, size)))?;
         let sinks: Vec<_> = worlds.iter().map(Sinks::attach).collect::<Result<_>>()?;
         let mut cells = Vec::new();
         for first in [false, true] {

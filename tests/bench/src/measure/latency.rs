@@ -61,7 +61,7 @@ fn sample(world: &World<'_>, requests: usize) -> Result<Sample> {
         socket.set_nonblocking(true)?;
         Ok(socket)
     })?;
-    let client = world.site.outside.run(open)?;
+    let client = world.testbed.outside.run(open)?;
     let stop = AtomicBool::new(false);
     let times = thread::scope(|scope| {
         let echo = scope.spawn(|| {

@@ -25,7 +25,7 @@ use crate::{
     methods::REFERENCE,
     record::Row,
     rounds::{self, Cell, Name, Progress, Sample},
-    site::{Site, UPLINK, batch},
+    testbed::{Testbed, UPLINK, batch},
 };
 
 /// The classic script, which uses the reference's rules: compared with it, and so under its name.
@@ -52,7 +52,7 @@ const SCALE: [(u16, Duration); 2] = [(10, Duration::from_secs(50)), (100, Durati
 const LARGEST: Duration = Duration::from_mins(1);
 const LARGEST_EACH: Duration = Duration::from_millis(90);
 /// The others need the same time for each one however many there are, and too long for many.
-const MOST_BY_SCRIPT: u16 = 10;
+const MOST_BY_SCRIPT: u16 = 20;
 const MOST_BARE: u16 = 50;
 const MOST_BY_KERNEL: u16 = 30;
 const TAKING_APART: Duration = Duration::from_millis(5);
@@ -110,14 +110,14 @@ fn cell(method: &'static str, environments: u16) -> Cell<'static> {
         method: method.to_owned(),
         names: ALL.iter().filter(is_measured).map(name).collect(),
         measure: Box::new(move || {
-            let site = Site::new(&format!("l{environments}"))?;
+            let testbed = Testbed::new(&format!("l{environments}"))?;
             let mut values = match method {
-                ENVNET => with_envnet(&site, made),
-                BARE => with_nothing(&site, made),
-                LINKS | BRIDGES | PORTS => with_links(&site, made, method),
-                _ => with_script(&site, made),
+                ENVNET => with_envnet(&testbed, made),
+                BARE => with_nothing(&testbed, made),
+                LINKS | BRIDGES | PORTS => with_links(&testbed, made, method),
+                _ => with_script(&testbed, made),
             }?;
-            drop(site);
+            drop(testbed);
             // The kernel takes namespaces apart in its own time, which must not be the next one's.
             interrupt::sleep(Duration::from_millis(200) + TAKING_APART * u32::from(made))?;
             if environments < FEWEST_FOR_MEMORY && !is_kernel {
@@ -132,15 +132,15 @@ fn cell(method: &'static str, environments: u16) -> Cell<'static> {
     }
 }
 
-fn with_envnet(site: &Site, environments: u16) -> Result<Vec<f64>> {
-    let directory = Directory::create(site.host.name())?;
+fn with_envnet(testbed: &Testbed, environments: u16) -> Result<Vec<f64>> {
+    let directory = Directory::create(testbed.host.name())?;
     let file = directory.path().join("envnet.toml");
     let configuration = Configuration::of(environments)
         .addresses("10.0.0.0/24", ROUTER, "172.16.0.0/12")
         .uplink(UPLINK)
         .without_macs();
     fs::write(&file, configuration.to_string())?;
-    let envnet = Guard(Some(Envnet::find(site.host.name(), &file, None)?));
+    let envnet = Guard(Some(Envnet::find(testbed.host.name(), &file, None)?));
     let run = |verb: &str| {
         let envnet = envnet.0.as_ref().context("it is detached already")?;
         envnet.succeed(verb)
@@ -167,16 +167,16 @@ impl Drop for Guard {
     }
 }
 
-fn with_script(site: &Site, environments: u16) -> Result<Vec<f64>> {
-    let _guard = Routers(site.host.name());
+fn with_script(testbed: &Testbed, environments: u16) -> Result<Vec<f64>> {
+    let _guard = Routers(testbed.host.name());
     let run = |verb: &str| {
-        let mut sh = site.host.command("sh");
+        let mut sh = testbed.host.command("sh");
         sh.args([
             "-c",
             SCRIPT,
             "note.sh",
             verb,
-            site.host.name(),
+            testbed.host.name(),
             &environments.to_string(),
         ]);
         output(&mut sh).map(drop)
@@ -200,14 +200,14 @@ impl Drop for Routers<'_> {
     }
 }
 
-fn with_nothing(site: &Site, environments: u16) -> Result<Vec<f64>> {
+fn with_nothing(testbed: &Testbed, environments: u16) -> Result<Vec<f64>> {
     let mut made = Vec::new();
     let (up, memory) = measured(environments, || {
         for number in 1..=environments {
             interrupt::check()?;
-            made.push(Namespace::create(&format!("{}-ns{number}", site.host.name()))?);
+            made.push(Namespace::create(&format!("{}-ns{number}", testbed.host.name()))?);
             batch(
-                &site.host,
+                &testbed.host,
                 &format!("link add br{number} type bridge\nlink set br{number} up"),
             )?;
         }
@@ -216,7 +216,7 @@ fn with_nothing(site: &Site, environments: u16) -> Result<Vec<f64>> {
     let down = timed(environments, || {
         made.clear();
         for number in 1..=environments {
-            batch(&site.host, &format!("link del br{number}"))?;
+            batch(&testbed.host, &format!("link del br{number}"))?;
         }
         Ok(())
     })?;
@@ -224,7 +224,7 @@ fn with_nothing(site: &Site, environments: u16) -> Result<Vec<f64>> {
 }
 
 /// The bridges of so many environments, with their ports but for the one that asks for none, made to be removed.
-fn with_links(site: &Site, environments: u16, method: &str) -> Result<Vec<f64>> {
+fn with_links(testbed: &Testbed, environments: u16, method: &str) -> Result<Vec<f64>> {
     let ports = |number| {
         [
             format!("peer1-br{number}"),
@@ -257,8 +257,8 @@ fn with_links(site: &Site, environments: u16, method: &str) -> Result<Vec<f64>> 
     if method != PORTS {
         let _ = writeln!(remove, "link del group {GROUP}");
     }
-    batch(&site.host, &make)?;
-    Ok(vec![timed(environments, || batch(&site.host, &remove))?])
+    batch(&testbed.host, &make)?;
+    Ok(vec![timed(environments, || batch(&testbed.host, &remove))?])
 }
 
 /// Milliseconds that it took for each environment.

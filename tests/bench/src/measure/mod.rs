@@ -14,7 +14,8 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Effort {
     pub(crate) name: &'static str,
-    /// Rounds of everything, if the time allows; then those that are not repeatable yet go on for what is left of it.
+    /// Rounds of everything, if the time allows. What is not repeatable yet goes on in the time that is left: first what
+    /// the headline shows, then the rest.
     pub(crate) rounds: usize,
     /// How long rounds may be begun.
     pub(crate) time: Duration,
@@ -53,7 +54,7 @@ impl Effort {
     pub(crate) const FULL: Self = Self {
         name: "full",
         rounds: 6,
-        time: Duration::from_mins(11),
+        time: Duration::from_secs(630),
         flood: Duration::from_millis(30),
         bursts: 4,
         megabytes: 400,
@@ -62,8 +63,8 @@ impl Effort {
         mappings: &[2, 1_000, 10_000, 100_000],
         environments: &[
             (1, Duration::from_secs(20)),
-            (10, Duration::from_mins(1)),
-            (100, Duration::from_secs(130)),
+            (10, Duration::from_secs(45)),
+            (100, Duration::from_secs(200)),
         ],
         is_quick: false,
     };

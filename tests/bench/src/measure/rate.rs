@@ -18,7 +18,7 @@ use crate::{
     port::{self, INTERFACE},
     reader::Reader,
     rounds::{Cell, Ledger, Name, Sample},
-    site::{Site, UPLINK},
+    testbed::{Testbed, UPLINK},
     world::{DC, Direction, World, answers},
 };
 
@@ -124,7 +124,7 @@ impl<'w> Sinks<'w> {
         Ok(Self {
             world,
             inside: attach(first, INTERFACE, Direction::In)?,
-            outside: attach(&world.site.outside, UPLINK, Direction::Out)?,
+            outside: attach(&world.testbed.outside, UPLINK, Direction::Out)?,
             across: attach(second, INTERFACE, Direction::Across)?,
         })
     }
@@ -295,9 +295,9 @@ pub(crate) fn cells<'w>(
                     Way::Usual => flood.sample(duration),
                     Way::InBursts => flood.bursts(bursts),
                     Way::PastTheTap => {
-                        world.standing.take_as_tap(&world.site, &port::name(1, DC), true)?;
+                        world.standing.take_as_tap(&world.testbed, &port::name(1, DC), true)?;
                         let sample = flood.sample(duration);
-                        world.standing.take_as_tap(&world.site, &port::name(1, DC), false)?;
+                        world.standing.take_as_tap(&world.testbed, &port::name(1, DC), false)?;
                         sample
                     }
                 }),
@@ -309,32 +309,48 @@ pub(crate) fn cells<'w>(
 
 /// A cable from the generator straight to a sink.
 pub(crate) struct Bare {
-    site: Site,
+    testbed: Testbed,
     sink: Sink,
 }
 
 impl Bare {
     pub(crate) fn new() -> Result<Self> {
-        let site = Site::new("bare")?;
-        let sink = Sink::attach(&site.host, UPLINK, None, Some(UPSTREAM))?;
-        Ok(Self { site, sink })
+        let testbed = Testbed::new("bare")?;
+        let sink = Sink::attach(&testbed.host, UPLINK, None, Some(UPSTREAM))?;
+        Ok(Self { testbed, sink })
     }
 
     fn flood(&self, length: usize, flows: u32) -> Result<Flood<'_>> {
         let addresses = Addresses {
-            source_mac: mac(&self.site.outside.mac(UPLINK)?)?,
-            destination_mac: mac(&self.site.host.mac(UPLINK)?)?,
+            source_mac: mac(&self.testbed.outside.mac(UPLINK)?)?,
+            destination_mac: mac(&self.testbed.host.mac(UPLINK)?)?,
             source: peer(0),
             destination: UPSTREAM,
             varied: Varied::Source,
         };
         Ok(Flood {
-            generator: Generator::new(&self.site.outside, UPLINK, &addresses, length, flows)?,
-            origin: &self.site.outside,
+            generator: Generator::new(&self.testbed.outside, UPLINK, &addresses, length, flows)?,
+            origin: &self.testbed.outside,
             target: None,
             end: End::Kernel(&self.sink),
             flows,
             frames: 0,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{headline::LINES, record::example::row};
+
+    #[test]
+    fn quick_runs_measure_all_rates_of_the_headline() {
+        let names = Variant::all(&Effort::QUICK).into_iter().map(|variant| variant.name());
+        let rows: Vec<_> = names
+            .map(|name| row([name.measurement, &name.variant, REFERENCE], name.unit, 1.0, &[]))
+            .collect();
+        let found = LINES.iter().filter(|line| rows.iter().any(|row| line.is_about(row)));
+        assert_eq!(found.count(), 4);
     }
 }

@@ -48,7 +48,7 @@ impl<'w> Server<'w> {
     }
 
     fn client(&self, megabytes: u32, variant: Variant) -> Command {
-        let mut command = self.world.site.outside.command("iperf3");
+        let mut command = self.world.testbed.outside.command("iperf3");
         let (first, last) = processor::outermost();
         let server = if variant.one_processor { first } else { last };
         command

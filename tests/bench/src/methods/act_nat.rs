@@ -4,7 +4,7 @@ use anyhow::Result;
 use envnet_lab::addresses::{INTERNAL, INTERNAL_PREFIX, ROUTER, external};
 
 use super::{Method, Standing, classic::Classic};
-use crate::site::{Site, run};
+use crate::testbed::{Testbed, run};
 
 /// The method.
 pub(super) struct ActNat;
@@ -18,8 +18,8 @@ impl Method for ActNat {
         "tc's own stateless action `nat` on the router's outer interface"
     }
 
-    fn set_up(&self, site: &Site) -> Result<Box<dyn Standing>> {
-        let classic = Classic::build(site, Some(ROUTER))?;
+    fn set_up(&self, testbed: &Testbed) -> Result<Box<dyn Standing>> {
+        let classic = Classic::build(testbed, Some(ROUTER))?;
         for (environment, router) in classic.routers() {
             let outside = external(environment, 0);
             run(router, &format!("tc qdisc add dev gw{environment} clsact"))?;

@@ -13,7 +13,7 @@ use envnet_lab::{
 };
 
 use super::{ENVIRONMENTS, Standing};
-use crate::site::{Site, UPLINK, batch};
+use crate::testbed::{Testbed, UPLINK, batch};
 
 /// The routers; their removal takes what is connected to them along.
 pub(crate) struct Classic {
@@ -24,11 +24,11 @@ impl Standing for Classic {}
 
 impl Classic {
     /// Builds all environments. `inside` is the router's address on the inside if it has one of its own there.
-    pub(super) fn build(site: &Site, inside: Option<Ipv4Addr>) -> Result<Self> {
+    pub(super) fn build(testbed: &Testbed, inside: Option<Ipv4Addr>) -> Result<Self> {
         let routers = (1..=ENVIRONMENTS)
             .map(|environment| {
-                let router = Namespace::create(&format!("{}-ns{environment}", site.host.name()))?;
-                host_side(site, environment, &router)?;
+                let router = Namespace::create(&format!("{}-ns{environment}", testbed.host.name()))?;
+                host_side(testbed, environment, &router)?;
                 router_side(environment, &router, inside)?;
                 Ok(router)
             })
@@ -42,14 +42,14 @@ impl Classic {
     }
 }
 
-fn host_side(site: &Site, environment: u8, router: &Namespace) -> Result<()> {
+fn host_side(testbed: &Testbed, environment: u8, router: &Namespace) -> Result<()> {
     let router = router.name();
     let taps = ROLES.map(|role| {
         let tap = role.tap(environment);
         format!("tuntap add dev {tap} mode tap\nlink set {tap} master br{environment} up\n")
     });
     batch(
-        &site.host,
+        &testbed.host,
         &format!(
             "link add br{environment} type bridge\n\
              link set br{environment} up\n\

@@ -11,11 +11,11 @@ use envnet_common::maps::{Mapping, MappingKey};
 use envnet_lab::{Configuration, addresses::ROLES, directory::Directory, envnet as command, interrupt};
 
 use super::{ENVIRONMENTS, Method, Standing};
-use crate::{flood::index, site::Site};
+use crate::{flood::index, testbed::Testbed};
 
 /// How long the kernel may have no memory for an entry.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Not one of a site's.
+/// Not one of a testbed's.
 const UNUSED_ENVIRONMENT: u32 = 1000;
 
 /// The method, with one of its ways for packets.
@@ -52,12 +52,12 @@ impl Method for Envnet {
         self.description
     }
 
-    fn set_up(&self, site: &Site) -> Result<Box<dyn Standing>> {
-        let directory = Directory::create(site.host.name())?;
+    fn set_up(&self, testbed: &Testbed) -> Result<Box<dyn Standing>> {
+        let directory = Directory::create(testbed.host.name())?;
         let file = directory.path().join("envnet.toml");
         let configuration = Configuration::of(ENVIRONMENTS);
         fs::write(&file, configuration.clone().accelerate(self.accelerate).to_string())?;
-        let command = command::Envnet::find(site.host.name(), &file, None)?;
+        let command = command::Envnet::find(testbed.host.name(), &file, None)?;
         if command.run("check")?.status != Some(0) {
             // A program that knows no other way needs no key for it.
             if self.accelerate != "off" {
@@ -79,32 +79,32 @@ struct Attached {
 }
 
 impl Attached {
-    fn tables(site: &Site) -> Result<Tables> {
-        Tables::open(&Instance::Named(site.host.name().to_owned()))?.context("envnet has pinned no maps")
+    fn tables(testbed: &Testbed) -> Result<Tables> {
+        Tables::open(&Instance::Named(testbed.host.name().to_owned()))?.context("envnet has pinned no maps")
     }
 }
 
 impl Standing for Attached {
     /// The guests' ports are not envnet's own taps: it looks for such when it is run.
-    fn plugged(&mut self, _site: &Site) -> Result<()> {
+    fn plugged(&mut self, _testbed: &Testbed) -> Result<()> {
         self.command.succeed("attach").map(drop)
     }
 
     /// Nobody who uses envnet can do this: it would lose frames where the other end of a veth has no NAPI.
-    fn take_as_tap(&self, site: &Site, interface: &str, is_tap: bool) -> Result<()> {
-        let index = index(&site.host, interface)?;
-        let mut tables = Self::tables(site)?;
+    fn take_as_tap(&self, testbed: &Testbed, interface: &str, is_tap: bool) -> Result<()> {
+        let index = index(&testbed.host, interface)?;
+        let mut tables = Self::tables(testbed)?;
         if is_tap {
             // The kernel looks for the device in the caller's namespace.
-            site.host.run(|| Ok(tables.taps.insert(index, index, None, 0)?))
+            testbed.host.run(|| Ok(tables.taps.insert(index, index, None, 0)?))
         } else {
             Ok(tables.taps.remove(index)?)
         }
     }
 
     /// Through the pinned maps: a guest in the configuration has a tap, and nobody wants 100,000 of them here.
-    fn fill(&mut self, site: &Site, mappings: usize) -> Result<bool> {
-        let mut tables = Self::tables(site)?;
+    fn fill(&mut self, testbed: &Testbed, mappings: usize) -> Result<bool> {
+        let mut tables = Self::tables(testbed)?;
         let already = ROLES.len() * usize::from(ENVIRONMENTS);
         for (internal, external) in super::unused(mappings.saturating_sub(already)) {
             let key = MappingKey {

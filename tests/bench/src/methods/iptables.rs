@@ -9,7 +9,7 @@ use envnet_lab::{
 };
 
 use super::{Method, Standing, classic::Classic};
-use crate::site::{Site, feed};
+use crate::testbed::{Testbed, feed};
 
 /// The method, with one of the two programs of that name.
 pub(super) struct Iptables {
@@ -40,8 +40,8 @@ impl Method for Iptables {
         self.description
     }
 
-    fn set_up(&self, site: &Site) -> Result<Box<dyn Standing>> {
-        let classic = Classic::build(site, Some(ROUTER))?;
+    fn set_up(&self, testbed: &Testbed) -> Result<Box<dyn Standing>> {
+        let classic = Classic::build(testbed, Some(ROUTER))?;
         for (environment, router) in classic.routers() {
             restore(self.restore, router, environment, 0)?;
         }
@@ -58,7 +58,7 @@ struct Rules {
 }
 
 impl Standing for Rules {
-    fn fill(&mut self, _site: &Site, mappings: usize) -> Result<bool> {
+    fn fill(&mut self, _testbed: &Testbed, mappings: usize) -> Result<bool> {
         restore(
             self.restore,
             &self.classic.routers[0],

@@ -1,4 +1,4 @@
-//! The methods that are compared, one file each: a method sets itself up in a site, and what it returns undoes it when it
+//! The methods that are compared, one file each: a method sets itself up in a testbed, and what it returns undoes it when it
 //! is dropped. To add one, add a file and a line in [`all`].
 
 mod act_nat;
@@ -16,9 +16,9 @@ use std::net::Ipv4Addr;
 use anyhow::Result;
 use envnet_lab::addresses::{self, Role};
 
-use crate::site::Site;
+use crate::testbed::Testbed;
 
-/// Environments of every site.
+/// Environments of every testbed.
 pub(crate) const ENVIRONMENTS: u8 = 2;
 
 /// A way to make guests with the same addresses reachable.
@@ -30,7 +30,7 @@ pub(crate) trait Method: Sync {
     fn description(&self) -> &'static str;
 
     /// Builds both environments; the error says why that cannot be done here.
-    fn set_up(&self, site: &Site) -> Result<Box<dyn Standing>>;
+    fn set_up(&self, testbed: &Testbed) -> Result<Box<dyn Standing>>;
 
     /// The address that a guest itself has.
     fn internal(&self, environment: u8, role: Role) -> Ipv4Addr {
@@ -38,7 +38,7 @@ pub(crate) trait Method: Sync {
         role.internal()
     }
 
-    /// The guests' gateway.
+    /// The guests' default gateway.
     fn router(&self, environment: u8) -> Ipv4Addr {
         let _ = environment;
         addresses::ROUTER
@@ -53,21 +53,21 @@ pub(crate) trait Method: Sync {
 /// A method at work. Dropping it removes all it made.
 pub(crate) trait Standing: Send + Sync {
     /// The guests have been plugged in.
-    fn plugged(&mut self, site: &Site) -> Result<()> {
-        let _ = site;
+    fn plugged(&mut self, testbed: &Testbed) -> Result<()> {
+        let _ = testbed;
         Ok(())
     }
 
     /// Whether XDP, where it sends to taps only, takes the host's `interface` as one. Others need not be told.
-    fn take_as_tap(&self, site: &Site, interface: &str, is_tap: bool) -> Result<()> {
-        let _ = (site, interface, is_tap);
+    fn take_as_tap(&self, testbed: &Testbed, interface: &str, is_tap: bool) -> Result<()> {
+        let _ = (testbed, interface, is_tap);
         Ok(())
     }
 
     /// Has `mappings` mappings in all from now on, of which only those of the guests are ever used. False when a number of
     /// them means nothing to the method; the error says why so many cannot be had. The number never shrinks.
-    fn fill(&mut self, site: &Site, mappings: usize) -> Result<bool> {
-        let _ = (site, mappings);
+    fn fill(&mut self, testbed: &Testbed, mappings: usize) -> Result<bool> {
+        let _ = (testbed, mappings);
         Ok(false)
     }
 }

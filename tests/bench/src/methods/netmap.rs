@@ -4,7 +4,7 @@ use anyhow::Result;
 use envnet_lab::addresses::{INTERNAL, INTERNAL_PREFIX, ROUTER, external};
 
 use super::{Method, Standing, classic::Classic};
-use crate::site::{Site, feed};
+use crate::testbed::{Testbed, feed};
 
 /// The method.
 pub(super) struct Netmap;
@@ -18,8 +18,8 @@ impl Method for Netmap {
         "one NETMAP rule per direction for the whole prefix, instead of two rules per guest"
     }
 
-    fn set_up(&self, site: &Site) -> Result<Box<dyn Standing>> {
-        let classic = Classic::build(site, Some(ROUTER))?;
+    fn set_up(&self, testbed: &Testbed) -> Result<Box<dyn Standing>> {
+        let classic = Classic::build(testbed, Some(ROUTER))?;
         for (environment, router) in classic.routers() {
             let (inside, outside) = (
                 format!("{INTERNAL}/{INTERNAL_PREFIX}"),

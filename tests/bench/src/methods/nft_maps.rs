@@ -9,7 +9,7 @@ use envnet_lab::{
 };
 
 use super::{Method, Standing, classic::Classic};
-use crate::site::{Site, feed};
+use crate::testbed::{Testbed, feed};
 
 /// The method.
 pub(super) struct NftMaps;
@@ -23,8 +23,8 @@ impl Method for NftMaps {
         "nftables with one map per direction, so that no rule is added per guest"
     }
 
-    fn set_up(&self, site: &Site) -> Result<Box<dyn Standing>> {
-        let classic = Classic::build(site, Some(ROUTER))?;
+    fn set_up(&self, testbed: &Testbed) -> Result<Box<dyn Standing>> {
+        let classic = Classic::build(testbed, Some(ROUTER))?;
         for (environment, router) in classic.routers() {
             let table = format!(
                 "table ip nat {{\n\
@@ -69,7 +69,7 @@ pub(super) struct Maps {
 }
 
 impl Standing for Maps {
-    fn fill(&mut self, _site: &Site, mappings: usize) -> Result<bool> {
+    fn fill(&mut self, _testbed: &Testbed, mappings: usize) -> Result<bool> {
         let unused = mappings.saturating_sub(ROLES.len());
         add(&self.classic.routers[0], self.table, self.filled, unused)?;
         self.filled = unused;

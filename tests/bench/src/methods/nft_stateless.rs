@@ -8,7 +8,7 @@ use super::{
     classic::Classic,
     nft_maps::{Maps, maps},
 };
-use crate::site::{Site, feed};
+use crate::testbed::{Testbed, feed};
 
 /// The method.
 pub(super) struct NftStateless;
@@ -22,8 +22,8 @@ impl Method for NftStateless {
         "nftables with notrack and addresses set in the packet by a map: stateless like envnet, but packets inside ICMP errors stay untranslated"
     }
 
-    fn set_up(&self, site: &Site) -> Result<Box<dyn Standing>> {
-        let classic = Classic::build(site, Some(ROUTER))?;
+    fn set_up(&self, testbed: &Testbed) -> Result<Box<dyn Standing>> {
+        let classic = Classic::build(testbed, Some(ROUTER))?;
         for (environment, router) in classic.routers() {
             let table = format!(
                 "table ip stateless {{\n\

@@ -15,7 +15,7 @@ use crate::{
     OBJECT,
     flood::{index, program},
     port,
-    site::{Site, UPLINK},
+    testbed::{Testbed, UPLINK},
 };
 
 /// Where the program runs.
@@ -52,11 +52,11 @@ impl Method for Redirect {
         }
     }
 
-    fn set_up(&self, site: &Site) -> Result<Box<dyn Standing>> {
+    fn set_up(&self, testbed: &Testbed) -> Result<Box<dyn Standing>> {
         Ok(Box::new(Redirected {
             hook: self.0,
             programs: Vec::new(),
-            _classic: Classic::build(site, None)?,
+            _classic: Classic::build(testbed, None)?,
         }))
     }
 
@@ -82,9 +82,9 @@ struct Redirected {
 }
 
 impl Standing for Redirected {
-    fn plugged(&mut self, site: &Site) -> Result<()> {
+    fn plugged(&mut self, testbed: &Testbed) -> Result<()> {
         let [dc, member] = ROLES;
-        let of = |interface: &str| index(&site.host, interface);
+        let of = |interface: &str| index(&testbed.host, interface);
         let own = port::name(1, dc);
         let ways = [
             (UPLINK, dc.external(1), [of(&own)?, of(&member.tap(1))?]),
@@ -97,7 +97,7 @@ impl Standing for Redirected {
                 .override_global("TARGETS", &targets, true)
                 .load(OBJECT)
                 .context("the redirect cannot be loaded")?;
-            site.host.run(|| attach(&mut object, self.hook, interface))?;
+            testbed.host.run(|| attach(&mut object, self.hook, interface))?;
             self.programs.push(object);
         }
         Ok(())

@@ -6,7 +6,7 @@ use anyhow::Result;
 use envnet_lab::addresses::{Role, external};
 
 use super::{Method, Standing, classic::Classic};
-use crate::site::Site;
+use crate::testbed::Testbed;
 
 /// The method.
 pub(super) struct Routing;
@@ -20,8 +20,8 @@ impl Method for Routing {
         "the same topology without any translation: every guest has an address of its own, so it is no solution, but it shows what the way alone costs"
     }
 
-    fn set_up(&self, site: &Site) -> Result<Box<dyn Standing>> {
-        Ok(Box::new(Classic::build(site, None)?))
+    fn set_up(&self, testbed: &Testbed) -> Result<Box<dyn Standing>> {
+        Ok(Box::new(Classic::build(testbed, None)?))
     }
 
     fn internal(&self, environment: u8, role: Role) -> Ipv4Addr {

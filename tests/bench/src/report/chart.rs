@@ -54,8 +54,12 @@ pub(crate) fn draw(record: &Record, folder: &Path) -> Result<Vec<Chart>> {
         if bars.len() < 2 {
             continue;
         }
-        let title = format!("{}: {} ({})", row.measurement, row.variant, row.unit);
-        let file = file_name(&format!("{} {}", row.measurement, row.variant));
+        let better = if row.less_is_better { "less" } else { "more" };
+        let title = format!(
+            "{}: {} ({}, {better} is better)",
+            row.measurement, row.variant, row.unit
+        );
+        let file = file_of(row);
         draw_bars(&folder.join(&file), &title, &bars).map_err(|error| anyhow!("{file}: {error}"))?;
         charts.push(Chart { title, file });
     }
@@ -69,6 +73,11 @@ pub(crate) fn draw(record: &Record, folder: &Path) -> Result<Vec<Chart>> {
         }
     }
     Ok(charts)
+}
+
+/// The file with the chart of a row and of those beside it.
+pub(super) fn file_of(row: &Row) -> String {
+    file_name(&format!("{} {}", row.measurement, row.variant))
 }
 
 fn file_name(title: &str) -> String {
@@ -107,10 +116,22 @@ fn draw_bars(path: &PathBuf, title: &str, rows: &[&Row]) -> Result<(), Box<dyn s
         let bar = [(LEFT, top), (LEFT + length.max(1), top + 18)];
         let filled = colour(&row.method).filled();
         area.draw(&Rectangle::new(bar, filled))?;
+        // The interval, as far as there is room for it.
+        let within = row.median.within.unwrap_or(0.0);
+        let end = |value: f64| {
+            #[expect(clippy::cast_possible_truncation, reason = "pixels")]
+            let at = (value / most * room).min(room) as i32;
+            (LEFT + at, top + 9)
+        };
+        let ends = [
+            end(row.median.value / (1.0 + within)),
+            end(row.median.value * (1.0 + within)),
+        ];
+        area.draw(&PathElement::new(ends, BLACK))?;
         area.draw_text(&row.method, &style, (16, top + 2))?;
         let doubt = if row.doubt().is_some() { " (±)" } else { "" };
         let text = format!("{}{doubt}", super::table::number(row.median.value));
-        area.draw_text(&text, &style, (LEFT + length + 6, top + 2))?;
+        area.draw_text(&text, &style, (ends[1].0.max(LEFT + length) + 6, top + 2))?;
     }
     area.present()?;
     Ok(())

@@ -1,6 +1,7 @@
-//! What is made of a record: a table for the terminal, JSON, charts, and the page.
+//! What is made of a record: a table for the terminal, JSON, charts, and the pages.
 
 mod chart;
+mod detail;
 mod page;
 pub(crate) mod scale;
 pub(crate) mod table;
@@ -26,13 +27,22 @@ pub(crate) fn write(record: &Record, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes the page and its charts into the folder with the documentation.
+/// Writes both pages and their charts into the folder with the documentation, and the essence into the README beside it.
 pub(crate) fn publish(record: &Record, docs: &Path) -> Result<()> {
     let folder = docs.join("benchmarks");
     fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     let charts = chart::draw(record, &folder)?;
-    let path = docs.join("benchmarks.md");
-    fs::write(&path, page::page(record, &charts)).with_context(|| format!("{} cannot be written", path.display()))?;
-    println!("{} is written anew", path.display());
-    Ok(())
+    let write = |path: &Path, text: String| {
+        fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))?;
+        println!("{} is written anew", path.display());
+        Ok(())
+    };
+    write(&docs.join("benchmarks.md"), page::page(record, &charts))?;
+    write(&docs.join("benchmarks-detail.md"), detail::page(record, &charts))?;
+    let path = docs.join("../README.md");
+    let readme = page::readme(&fs::read_to_string(&path).unwrap_or_default(), record);
+    if readme.is_none() {
+        println!("{} has no markers for figures", path.display());
+    }
+    readme.map_or(Ok(()), |text| write(&path, text))
 }

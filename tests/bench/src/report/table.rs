@@ -12,14 +12,8 @@ pub(crate) fn table(record: &Record) -> String {
     // Writing to a string does not fail.
     let _ = writeln!(
         text,
-        "Linux {}, {} × {}, {} MiB, load {}, {} run of {:.0} s",
-        machine.kernel,
-        machine.processors,
-        machine.processor,
-        machine.memory_mib,
-        machine.load,
-        record.mode,
-        record.seconds
+        "{machine}, load {}, {} run of {:.0} s",
+        machine.load, record.mode, record.seconds
     );
     for participant in &record.methods {
         if let Some(reason) = &participant.unavailable {

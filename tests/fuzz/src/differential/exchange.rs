@@ -42,7 +42,7 @@ pub(super) fn make(rng: &mut Rng, world: &World, id: u16) -> Exchange {
     };
     let send = |(direction, mut packet): (Direction, Vec<u8>)| {
         mark(&mut packet, id);
-        let head = [&world.gateway[..], &STATION, &[8, 0]].concat();
+        let head = [&world.router_wan[..], &STATION, &[8, 0]].concat();
         Sent {
             direction,
             offload,

@@ -77,7 +77,7 @@ impl Router {
         ] {
             router.set_sysctl(&format!("net/ipv4/{key}"), value)?;
         }
-        let gateway = mac(world.gateway);
+        let router_wan = mac(world.router_wan);
         let station = mac(STATION);
         for (namespace, leg, index) in [(&outside, "gw", INDEX), (&inside, "lan", INDEX + 1)] {
             // No IPv6 of their own accord on cables that are watched.
@@ -90,7 +90,7 @@ impl Router {
                 &router,
                 &[
                     format!(
-                        "link add {leg} index {index} address {gateway} type veth \
+                        "link add {leg} index {index} address {router_wan} type veth \
                          peer name far address {station} netns {peer}"
                     ),
                     format!("link set {leg} up"),

@@ -9,7 +9,7 @@ impl Maker<'_> {
         let mut body = vec![0, 1, 8, 0, 6, 4, 0, self.pick(&[1, 1, 1, 2, 2])];
         let sender_mac = match (self.direction, self.one_in(10)) {
             (Direction::In, false) | (Direction::Out, true) => self.station(),
-            _ => self.world.gateway,
+            _ => self.world.router_wan,
         };
         let sender = match (self.direction, self.rng.u8(..8)) {
             (_, 0) => self.any_address(),
@@ -28,7 +28,7 @@ impl Maker<'_> {
         };
         let target_mac = match self.rng.u8(..3) {
             0 => [0; 6],
-            1 => self.world.gateway,
+            1 => self.world.router_wan,
             _ => self.station(),
         };
         body.extend(sender_mac);

@@ -118,7 +118,7 @@ pub fn error(rng: &mut Rng, world: &World) -> (&'static str, Packets) {
     let (header, payload) = maker.plain(24);
     let first = plain_packet(&header, 0, &[], &payload);
     // What the other side sees: the translation as the model has it, one hop on.
-    let frame = [&world.gateway[..], &world.gateway, &[8, 0], &first].concat();
+    let frame = [&world.router_wan[..], &world.router_wan, &[8, 0], &first].concat();
     let (envnet_model::Verdict::Pass(seen) | envnet_model::Verdict::Redirect(seen)) =
         envnet_model::judge(Some(world), direction, &frame)
     else {

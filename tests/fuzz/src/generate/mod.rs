@@ -50,9 +50,9 @@ impl Maker<'_> {
 
     /// An Ethernet header for this direction; sometimes for the wrong station, or for a group.
     fn ethernet(&mut self, ethertype: [u8; 2], body: &[u8]) -> Vec<u8> {
-        let (gateway, stranger) = (self.world.gateway, self.station());
+        let (router_wan, stranger) = (self.world.router_wan, self.station());
         let usual = match self.direction {
-            Direction::In => gateway,
+            Direction::In => router_wan,
             Direction::Out => stranger,
         };
         let destination = match self.rng.u8(..40) {
@@ -63,7 +63,7 @@ impl Maker<'_> {
         };
         // A hairpin comes in as the router has sent it.
         let from_outside = self.direction == Direction::In && !self.one_in(5);
-        let source = if from_outside { stranger } else { gateway };
+        let source = if from_outside { stranger } else { router_wan };
         let mut frame = [&destination[..], &source, &ethertype, body].concat();
         if self.one_in(8) {
             // Ethernet pads to 60 bytes, and whatever is there stays.
@@ -79,7 +79,7 @@ impl Maker<'_> {
         let mut station = [2, 0, 0, 0, 1, last];
         if self.one_in(30) {
             // One bit away from the router's.
-            station = self.world.gateway;
+            station = self.world.router_wan;
             station[self.rng.usize(..6)] ^= 1 << self.rng.u8(1..8);
         }
         station

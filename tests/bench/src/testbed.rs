@@ -22,13 +22,13 @@ pub(crate) const UPLINK: &str = "eth0";
 
 /// A host and what is outside.
 #[derive(Debug)]
-pub(crate) struct Site {
+pub(crate) struct Testbed {
     pub(crate) outside: Namespace,
     pub(crate) host: Namespace,
 }
 
-impl Site {
-    /// Builds both, connected by a cable. `label` tells the sites of this process apart.
+impl Testbed {
+    /// Builds both, connected by a cable. `label` tells the testbeds of this process apart.
     pub(crate) fn new(label: &str) -> Result<Self> {
         let name = format!("{PREFIX}{}-{label}", process::id());
         let host = Namespace::create(&name)?;
