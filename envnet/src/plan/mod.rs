@@ -1,13 +1,16 @@
-//! The difference between what is wanted and what is there: pure, and the only place that decides anything.
+//! The difference between what is wanted and what is there, as a pure function. It decides all but which programs of an attach
+//! point are in place: `Worker::attach_programs` compares these with the kernel once more when it attaches them.
 //!
 //! The order within an environment is what keeps untranslated packets in: the programs are attached and their maps filled
 //! before `gwE` comes up, and `gwE` is the first thing to go.
 
 mod change;
 mod conflict;
+mod describe;
 mod fast;
 mod make;
 mod remove;
+mod router;
 
 pub use self::{
     change::{Action, Attribute, Change, OwnLink, Phase},
