@@ -86,16 +86,16 @@ pub(crate) fn quoted(word: &str) -> String {
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Make the network what the configuration says; only what differs is changed
-    Attach(Part),
+    Attach(Selection),
     /// Remove everything envnet has made; needs no configuration
-    Detach(Part),
+    Detach(Selection),
     /// Show environments, guests, counters and drops
     Status(Status),
     /// Show what `attach` would change, and change nothing
     ///
     /// What is marked + is made, ~ changed, - removed. What all environments share is shown first, then each environment;
     /// `attach` works on many at a time, and removes whole environments last.
-    Plan(Part),
+    Plan(Selection),
     /// Check the configuration file without looking at the host; needs no root
     Check,
 }
@@ -116,7 +116,7 @@ impl Command {
 
 /// Which environments a command is about.
 #[derive(Clone, Debug, Args)]
-pub struct Part {
+pub struct Selection {
     /// Only these environments, as in "1-3, 7"; all others stay as they are
     #[arg(long, value_name = "LIST")]
     pub environments: Option<Environments>,

@@ -1,6 +1,6 @@
 //! What the host must be like for a configuration to be attached to it.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context, Result};
 use ipnet::Ipv4Net;
@@ -9,6 +9,7 @@ use nix::unistd::{Group, User};
 use crate::{
     config::{Config, UplinkMode},
     desired::{HostFacts, Uplink},
+    inspect::HostLinks,
     kernel::{
         netlink::{Kind, Link, Netlink},
         programs::{self, Hook},
@@ -114,16 +115,26 @@ fn check_capabilities(status: &str) -> Result<(), HostError> {
     }
 }
 
-/// Checks the configuration against the host's links and addresses, and says what the plan needs to know of them.
-pub fn check(config: &Config, links: &[Link], addresses: &[(String, Ipv4Net)]) -> Result<HostFacts> {
-    let uplink = uplink(config, links)?;
-    for (interface, address) in addresses {
+/// Checks the configuration against the host's links and addresses, and says what the plan needs to know of them. Addresses
+/// on the instance's own links are for the plan to remove.
+pub fn check(config: &Config, instance: &Instance, host: &HostLinks) -> Result<HostFacts> {
+    let uplink = uplink(config, &host.links)?;
+    let foreign: BTreeMap<u32, &str> = host
+        .links
+        .iter()
+        .filter(|link| link.owner(instance).is_none())
+        .map(|link| (link.index, link.name.as_str()))
+        .collect();
+    for (index, address) in &host.addresses {
+        let Some(interface) = foreign.get(index) else {
+            continue;
+        };
         let inside = |&&number: &&u32| config.addresses.external_subnet(number).contains(&address.addr());
         if let Some(&environment) = config.environments.iter().find(inside) {
             return Err(HostError::AddressInside {
                 environment,
                 subnet: config.addresses.external_subnet(environment),
-                interface: interface.clone(),
+                interface: (*interface).to_owned(),
                 address: *address,
             }
             .into());

@@ -1,8 +1,9 @@
 //! Gives every copy of a set of virtual machines its own network and every machine an outside address of its own.
 //!
-//! The command's way: [`config`] is what the user wrote, [`desired`] what the kernel should therefore look like,
-//! [`observe`] what it does look like, [`plan`] the difference, [`apply`] carries it out. Only [`kernel`] talks to the
-//! kernel, and only [`plan`] decides anything.
+//! The command's way: [`config`] is what the user wrote, [`inspect`] and [`host`] look at the machine and check it,
+//! [`desired`] is what the kernel should therefore look like and [`observe`] what it does look like, [`plan`] is the
+//! difference, and [`apply`] carries it out. [`topology`] knows what an environment consists of. Only [`kernel`] talks to
+//! the kernel.
 
 pub mod apply;
 pub mod cli;
@@ -10,10 +11,11 @@ pub mod commands;
 pub mod config;
 pub mod desired;
 pub mod host;
-pub mod inventory;
+pub mod inspect;
 pub mod kernel;
 pub mod names;
 pub mod observe;
+pub mod observed_index;
 pub mod parallel;
 pub mod plan;
 pub mod progress;

@@ -7,14 +7,14 @@ use tokio::runtime::Builder;
 
 /// How many threads help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Width {
+pub enum Concurrency {
     /// Work that the processors do: changes of the network are made one at a time anyway.
     Working,
     /// Work that waits for the kernel, for all at the same time.
     Waiting,
 }
 
-impl Width {
+impl Concurrency {
     fn threads(self) -> usize {
         let processors = thread::available_parallelism().map_or(1, usize::from);
         match self {
@@ -27,12 +27,12 @@ impl Width {
 /// Does `work` on every item and returns the results in the items' order. Each thread makes a state of its own to work
 /// with, and has a runtime of its own. The error is that there are no threads, and then nothing has been done.
 pub fn each<I: Send, S, R: Send>(
-    width: Width,
+    concurrency: Concurrency,
     items: Vec<I>,
     state: impl Fn() -> S + Sync,
     work: impl AsyncFn(&mut S, I) -> R + Sync,
 ) -> Result<Vec<R>> {
-    let threads = items.len().min(width.threads());
+    let threads = items.len().min(concurrency.threads());
     let runtimes = (0..threads)
         .map(|_| Builder::new_current_thread().enable_io().build())
         .collect::<Result<Vec<_>, _>>()

@@ -19,10 +19,10 @@ use serde::Serialize;
 use crate::{
     config::{Config, Environments, ROUTER},
     desired,
-    inventory::Inventory,
-    kernel::{netns::NetnsKind, programs::Attached, tables::Tables},
+    kernel::{netns::NetnsKind, pinned_maps::PinnedMaps, programs::Attached},
     names::{self, Instance},
     observe::Observed,
+    observed_index::ObservedIndex,
     topology::{AttachPoint, Role},
 };
 
@@ -141,26 +141,26 @@ impl Status {
         config: Option<&Config>,
         damaged: Option<&BTreeSet<u32>>,
     ) -> Result<Self> {
-        let tables = if observed.pins.unfit_map().is_none() {
-            Tables::open(instance)?
+        let maps = if observed.pins.unfit_map().is_none() {
+            PinnedMaps::open(instance)?
         } else {
             None
         };
-        let tables = tables.as_ref();
-        let drops = tables.map_or_else(|| Ok(Vec::new()), drops)?;
+        let maps = maps.as_ref();
+        let drops = maps.map_or_else(|| Ok(Vec::new()), drops)?;
         let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).context("cannot read the clock")?);
-        let inventory = Inventory::new(observed, instance);
-        let uplink = uplink(&inventory, config);
+        let known = ObservedIndex::new(observed, instance);
+        let uplink = uplink(&known, config);
         let mut dropped: BTreeMap<(Option<u32>, Option<Ipv4Addr>), u64> = BTreeMap::new();
         for drop in &drops {
             *dropped.entry((drop.environment, drop.internal)).or_default() += drop.packets;
         }
         let mut environments = Vec::new();
-        for number in inventory.environments() {
+        for number in known.environments() {
             let entry = observed.environments.get(&desired::router_wan_index(number));
             let mut guests = Vec::new();
             for (&key, mapping) in observed.mappings_of(number) {
-                let counters = tables.map_or_else(|| Ok(Counters::default()), |tables| counters(tables, key))?;
+                let counters = maps.map_or_else(|| Ok(Counters::default()), |maps| counters(maps, key))?;
                 let internal = Ipv4Addr::from(key.internal);
                 let own = entry.map(|entry| u32::from(internal) & !u32::from(Ipv4Addr::from(entry.mask)));
                 let own = own.map(|host| names::tap(number, host));
@@ -171,7 +171,7 @@ impl Status {
                     .get(&mapping.external)
                     .map(|endpoint| endpoint.location);
                 let location = location.filter(|location| location.mac.is_set());
-                let port = location.and_then(|location| link_name(&inventory, location.interface));
+                let port = location.and_then(|location| link_name(&known, location.interface));
                 let neighbours = observed.routers.get(&number).map(|router| &router.neighbours);
                 let neighbour = neighbours.and_then(|known| known.get(&internal)).copied();
                 let seen = Duration::from_nanos(counters.last_seen);
@@ -192,13 +192,13 @@ impl Status {
                     dropped: dropped.get(&(Some(number), Some(internal))).copied().unwrap_or(0),
                 });
             }
-            let topology = inventory.topology(number);
+            let topology = known.topology(number);
             let namespace = instance.router_namespace(number);
             let bridge = topology.name(Role::Bridge, number).unwrap_or_default();
             let mut border = topology.border(number);
             let isolated =
                 border.all(|(point, link)| observed.attached_to(number, point, &link) == Some(Attached::Current));
-            let ports = ports(&inventory, number);
+            let ports = ports(&known, number);
             environments.push(EnvironmentStatus {
                 intact: damaged.map(|damaged| {
                     entry.is_some()
@@ -217,16 +217,16 @@ impl Status {
                 guests,
             });
         }
-        let present = inventory.environments();
+        let present = known.environments();
         let mut not_attached = config.map_or_else(Vec::new, |config| config.environments.clone());
         not_attached.retain(|number| !present.contains(number));
         let in_file = config.map(|config| &config.environments);
         let not_in_file = present.into_iter();
         let not_in_file = not_in_file.filter(|number| in_file.is_some_and(|file| !file.contains(number)));
-        let settings = tables.map(|tables| tables.settings.get(&0, 0)).transpose();
+        let settings = maps.map(|maps| maps.settings.get(&0, 0)).transpose();
         let settings = settings.context("cannot read the settings")?.unwrap_or_default();
         Ok(Self {
-            uplink: tables.map(|_| uplink),
+            uplink: maps.map(|_| uplink),
             environments,
             brief: damaged.is_none(),
             busy: false,
@@ -256,16 +256,16 @@ impl Status {
     }
 }
 
-fn link_name(inventory: &Inventory<'_>, index: u32) -> Option<String> {
-    inventory.link_at(index).map(|link| link.name.clone())
+fn link_name(known: &ObservedIndex<'_>, index: u32) -> Option<String> {
+    known.link_at(index).map(|link| link.name.clone())
 }
 
-fn uplink(inventory: &Inventory<'_>, config: Option<&Config>) -> UplinkStatus {
-    let observed = inventory.observed;
+fn uplink(known: &ObservedIndex<'_>, config: Option<&Config>) -> UplinkStatus {
+    let observed = known.observed;
     let uplink = observed.fast.uplink;
-    let runs = |wanted: AttachPoint| {
+    let runs = |desired: AttachPoint| {
         let mut attached = observed.attached.iter();
-        attached.any(|((point, _), attached)| *point == wanted && *attached == Attached::Current)
+        attached.any(|((point, _), attached)| *point == desired && *attached == Attached::Current)
     };
     let fast_path = if uplink.is_some() && runs(AttachPoint::UplinkDriver) {
         "xdp"
@@ -278,7 +278,7 @@ fn uplink(inventory: &Inventory<'_>, config: Option<&Config>) -> UplinkStatus {
         // What the map says of the uplink outlives the fast path.
         interface: uplink
             .filter(|_| fast_path != "off")
-            .and_then(|uplink| link_name(inventory, uplink.interface)),
+            .and_then(|uplink| link_name(known, uplink.interface)),
         fast_path,
         reason: config
             .map(desired::reason)
@@ -287,10 +287,10 @@ fn uplink(inventory: &Inventory<'_>, config: Option<&Config>) -> UplinkStatus {
 }
 
 /// The ports of an environment's bridge that guests may be behind, with what is attached to them.
-fn ports(inventory: &Inventory<'_>, number: u32) -> Vec<(String, Attached)> {
-    let own = inventory.instance;
-    let topology = inventory.topology(number);
-    inventory
+fn ports(known: &ObservedIndex<'_>, number: u32) -> Vec<(String, Attached)> {
+    let own = known.instance;
+    let topology = known.topology(number);
+    known
         .ports_of(number)
         .filter(|link| topology.spec(NetnsKind::Host, &link.name, number).is_none())
         // A port of another environment is none of this bridge's, whatever it is plugged into.
@@ -299,7 +299,7 @@ fn ports(inventory: &Inventory<'_>, number: u32) -> Vec<(String, Attached)> {
             let point = link
                 .owner(own)
                 .map_or(AttachPoint::ForeignPort, |_| AttachPoint::GuestPort);
-            let attached = inventory.observed.attached.get(&(point, link.name.clone())).copied();
+            let attached = known.observed.attached.get(&(point, link.name.clone())).copied();
             (link.name.clone(), attached.unwrap_or(Attached::Nothing))
         })
         .collect()
@@ -317,8 +317,8 @@ fn name(config: Option<&Config>, internal: Ipv4Addr) -> Option<String> {
         .map(|vm| vm.name.clone())
 }
 
-fn counters(tables: &Tables, key: MappingKey) -> Result<Counters> {
-    let values = match tables.counters.get(&key, 0) {
+fn counters(maps: &PinnedMaps, key: MappingKey) -> Result<Counters> {
+    let values = match maps.counters.get(&key, 0) {
         Err(aya::maps::MapError::KeyNotFound) => return Ok(Counters::default()),
         values => values.context("cannot read the counters")?,
     };
@@ -331,9 +331,9 @@ fn counters(tables: &Tables, key: MappingKey) -> Result<Counters> {
     }))
 }
 
-fn drops(tables: &Tables) -> Result<Vec<Drops>> {
+fn drops(maps: &PinnedMaps) -> Result<Vec<Drops>> {
     let mut sums: BTreeMap<DropKey, u64> = BTreeMap::new();
-    for entry in &tables.drops {
+    for entry in &maps.drops {
         let (key, values) = entry.context("cannot read the drops")?;
         sums.insert(key, values.iter().sum());
     }

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use envnet::{
-    kernel::tables::Tables,
+    kernel::pinned_maps::PinnedMaps,
     names::{Instance, ROUTER_WAN_INDEX_BASE},
 };
 use envnet_lab::{
@@ -268,8 +268,8 @@ fn instance(lab: &Lab) -> Instance {
     Instance::Named(lab.host().name().to_owned())
 }
 
-fn tables(lab: &Lab) -> Result<Tables> {
-    Tables::open(&instance(lab))?.context("no maps")
+fn tables(lab: &Lab) -> Result<PinnedMaps> {
+    PinnedMaps::open(&instance(lab))?.context("no maps")
 }
 
 fn pins(lab: &Lab) -> PathBuf {

@@ -33,7 +33,7 @@ fn an_attach_that_fails_at_any_call_is_taken_back() -> Result<()> {
     each_fabric("attach", Fault::Fail, nothing, |case, before| match case.ended()? {
         Ended::Done => case.ensure_unchanging(),
         Ended::TakenBack => restored(case.lab, before),
-        Ended::Halfway => bail!("it could have been taken back"),
+        Ended::Halfway => bail!("it could have been rolled back"),
     })
 }
 

@@ -108,7 +108,7 @@ fn an_attach_without_a_pin_that_fails_at_any_call_disturbs_nobody() -> Result<()
             sweep.run(Fault::Fail, prepare, |case| {
                 let ended = case.ended()?;
                 all_answer(lab).context("after the fault")?;
-                ensure!(ended != Ended::Halfway, "it could have been taken back");
+                ensure!(ended != Ended::Halfway, "it could have been rolled back");
                 case.repair()?;
                 all_answer(lab).context("after the next attach")?;
                 ensure_counted(&before.borrow(), &counters(&lab.status()?)?)

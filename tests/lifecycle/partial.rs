@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use envnet::{kernel::tables::Tables, names::Instance};
+use envnet::{kernel::pinned_maps::PinnedMaps, names::Instance};
 use envnet_common::Address;
 use envnet_lab::{
     Configuration, Lab,
@@ -176,7 +176,7 @@ fn the_uplink_is_let_go_of_with_the_last_environment_on_the_fast_path() -> Resul
 
 /// What the maps still have of an environment, or of one of its addresses when it is said.
 pub(crate) fn left(lab: &Lab, number: u32, internal: Option<Ipv4Addr>) -> Result<Vec<String>> {
-    let tables = Tables::open(&Instance::Named(lab.host().name().to_owned()))?.context("the maps are gone")?;
+    let maps = PinnedMaps::open(&Instance::Named(lab.host().name().to_owned()))?.context("the maps are gone")?;
     let internal = internal.map(Address::from);
     let mut left = Vec::new();
     let mut look = |table: &str, environment: u32, address: Option<Address>| {
@@ -184,38 +184,38 @@ pub(crate) fn left(lab: &Lab, number: u32, internal: Option<Ipv4Addr>) -> Result
             left.push(format!("{table}: {address:?}"));
         }
     };
-    for entry in &tables.environments {
+    for entry in &maps.environments {
         look("environments", entry?.1.number, None);
     }
-    for entry in &tables.router_wans {
+    for entry in &maps.router_wans {
         look("router WAN ports", entry?.1, None);
     }
-    for key in tables.mappings.keys() {
+    for key in maps.mappings.keys() {
         let key = key?;
         look("mappings", key.environment, Some(key.internal));
     }
-    for key in tables.counters.keys() {
+    for key in maps.counters.keys() {
         let key = key?;
         look("counters", key.environment, Some(key.internal));
     }
-    for key in tables.drops.keys() {
+    for key in maps.drops.keys() {
         let key = key?;
         look("drops", key.environment, Some(key.internal));
     }
-    for entry in &tables.ports {
+    for entry in &maps.ports {
         let (_, port) = entry?;
         look("ports", port.environment.number, Some(port.internal));
     }
-    for entry in &tables.endpoints {
+    for entry in &maps.endpoints {
         let (_, endpoint) = entry?;
         look("endpoints", endpoint.environment.number, Some(endpoint.internal));
     }
-    for key in tables.stations.keys() {
+    for key in maps.fdb.keys() {
         look("stations", key?.environment, None);
     }
     let links = || -> Result<Vec<u32>> { Ok(if_nameindex()?.iter().map(Interface::index).collect()) };
     let links = lab.host().run(links)?;
-    for entry in &tables.stations {
+    for entry in &maps.fdb {
         let (key, station) = entry?;
         if !links.contains(&station.interface) {
             left.push(format!("stations: {:?} on a link that is gone", key.mac));

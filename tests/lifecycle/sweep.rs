@@ -164,7 +164,7 @@ impl Case<'_> {
             message.is_some_and(|message| !message.trim().is_empty()),
             "no clear message"
         );
-        Ok(if outcome.stderr.contains("not everything could be taken back") {
+        Ok(if outcome.stderr.contains("not everything could be rolled back") {
             Ended::Halfway
         } else {
             Ended::TakenBack

@@ -166,7 +166,7 @@ fn an_upgrade_killed_at_any_point_is_completed_or_taken_back() -> Result<()> {
             let process = Process::start(command)?;
             thread::sleep(delay);
             drop(process);
-            // Every second time it is completed, every second time taken back.
+            // Every second time it is completed, every second time rolled back.
             if step % 2 == 0 {
                 mem::swap(&mut present, &mut absent);
             }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use envnet::{kernel::tables, names::Instance};
+use envnet::{kernel::pinned_maps, names::Instance};
 use envnet_common::maps;
 use envnet_lab::Configuration;
 
@@ -12,7 +12,7 @@ use crate::fixture::attached;
 #[test]
 fn an_environment_goes_at_once_although_a_map_is_missing() -> Result<()> {
     attached(|lab| {
-        let pins = tables::directory(&Instance::Named(lab.host().name().to_owned()));
+        let pins = pinned_maps::directory(&Instance::Named(lab.host().name().to_owned()));
         for name in maps::ALL {
             lab.attach_as(Configuration::of(2))?;
             fs::remove_file(pins.join(name)).context(name)?;

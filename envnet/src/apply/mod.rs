@@ -1,4 +1,4 @@
-//! Carries a plan out, and takes it back when a step fails.
+//! Carries a plan out, and rolls it back when a step fails.
 //!
 //! Environments are worked on at the same time, in stages: each waits until the one before it is done.
 
@@ -13,7 +13,7 @@ use self::worker::Worker;
 use crate::{
     kernel::{netns::Netns, programs::Hook},
     names::Instance,
-    parallel::{self, Width},
+    parallel::{self, Concurrency},
     plan::{Action, Change},
     progress::Progress,
 };
@@ -29,7 +29,7 @@ pub struct Applier<'a> {
 /// Changes one after another, and how far they came.
 struct Sequence<'a> {
     changes: &'a [Change],
-    /// How many there is something of to take back.
+    /// How many there is something of to roll back.
     begun: usize,
     error: Option<anyhow::Error>,
 }
@@ -46,7 +46,7 @@ impl<'a> Applier<'a> {
         }
     }
 
-    /// Applies changes. When one fails, those before it are taken back, last first, and the error says what could not be.
+    /// Applies changes. When one fails, those before it are rolled back, last first, and the error says what could not be.
     pub fn apply_all(&self, changes: &[Change]) -> Result<()> {
         let mut done = Vec::new();
         for stage in stages(changes) {
@@ -60,9 +60,9 @@ impl<'a> Applier<'a> {
             if !errors.is_empty() {
                 let (error, left) = (errors.join("\n"), self.take_back(done)?);
                 return match left.len() {
-                    0 => Err(anyhow!("{error}; everything before it was taken back")),
+                    0 => Err(anyhow!("{error}; everything before it was rolled back")),
                     _ => Err(anyhow!(
-                        "{error}; not everything could be taken back, the next `envnet attach` puts it right:\n{}",
+                        "{error}; not everything could be rolled back, the next `envnet attach` puts it right:\n{}",
                         left.join("\n")
                     )),
                 };
@@ -75,7 +75,7 @@ impl<'a> Applier<'a> {
     fn run<'c>(&self, stage: &'c [Change]) -> Result<Vec<Sequence<'c>>> {
         let failed = AtomicBool::new(false);
         self.each(
-            width(stage),
+            concurrency(stage),
             sequences(stage).collect(),
             async |worker, changes: &'c [Change]| {
                 let mut sequence = Sequence {
@@ -103,11 +103,11 @@ impl<'a> Applier<'a> {
     }
 
     /// Applies every change that can be, and reports every error.
-    pub fn apply_through(&self, changes: &[Change]) -> Result<()> {
+    pub fn apply_best_effort(&self, changes: &[Change]) -> Result<()> {
         let mut errors = Vec::new();
         for stage in stages(changes) {
             let failed = self.each(
-                width(stage),
+                concurrency(stage),
                 sequences(stage).collect(),
                 async |worker, changes: &[Change]| {
                     let mut errors = Vec::new();
@@ -141,23 +141,27 @@ impl<'a> Applier<'a> {
                 .into_iter()
                 .rev()
                 .map(|sequence| &sequence.changes[..sequence.begun]);
-            let left_here = self.each(Width::Waiting, begun.collect(), async |worker, changes: &[Change]| {
-                let mut left = Vec::new();
-                for change in changes.iter().rev() {
-                    let Some(inverse) = change.inverse() else {
-                        left.extend(change.loss().map(|why| format!("{}: {why}", describe(change))));
-                        continue;
-                    };
-                    log::debug!("taking back: {inverse}");
-                    if let Err(error) = worker.apply(&inverse).await {
-                        left.push(format!("{}: {error:#}", describe(&inverse)));
+            let left_here = self.each(
+                Concurrency::Waiting,
+                begun.collect(),
+                async |worker, changes: &[Change]| {
+                    let mut left = Vec::new();
+                    for change in changes.iter().rev() {
+                        let Some(inverse) = change.inverse() else {
+                            left.extend(change.irreversible().map(|why| format!("{}: {why}", describe(change))));
+                            continue;
+                        };
+                        log::debug!("rolling back: {inverse}");
+                        if let Err(error) = worker.apply(&inverse).await {
+                            left.push(format!("{}: {error:#}", describe(&inverse)));
+                        }
                     }
-                }
-                left
-            });
+                    left
+                },
+            );
             left.extend(
                 left_here
-                    .context("cannot take back what was done")?
+                    .context("cannot roll back what was done")?
                     .into_iter()
                     .flatten(),
             );
@@ -167,11 +171,16 @@ impl<'a> Applier<'a> {
 
     fn each<I: Send, R: Send>(
         &self,
-        width: Width,
+        concurrency: Concurrency,
         items: Vec<I>,
         work: impl AsyncFn(&mut Worker<'a>, I) -> R + Sync,
     ) -> Result<Vec<R>> {
-        parallel::each(width, items, || Worker::new(self.host, self.instance, self.hook), work)
+        parallel::each(
+            concurrency,
+            items,
+            || Worker::new(self.host, self.instance, self.hook),
+            work,
+        )
     }
 }
 
@@ -186,14 +195,14 @@ fn sequences(stage: &[Change]) -> impl Iterator<Item = &[Change]> {
 }
 
 /// Deleting a link is mostly waiting until the kernel is done with its packets.
-fn width(stage: &[Change]) -> Width {
+fn concurrency(stage: &[Change]) -> Concurrency {
     if stage
         .iter()
         .any(|change| matches!(change.action, Action::DeleteLink { .. }))
     {
-        Width::Waiting
+        Concurrency::Waiting
     } else {
-        Width::Working
+        Concurrency::Working
     }
 }
 

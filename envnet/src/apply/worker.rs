@@ -10,9 +10,9 @@ use crate::{
         bpffs,
         netlink::{self, Netlink},
         netns::{self, Netns, NetnsKind},
+        pinned_maps::PinnedMaps,
         programs::{self, Hook, Programs},
         sysctl::Sysctls,
-        tables::Tables,
     },
     names::Instance,
     plan::{Action, Change},
@@ -32,7 +32,7 @@ pub(super) struct Worker<'a> {
     /// The router namespace of the environment at work.
     router: Option<Router>,
     programs: Option<Programs>,
-    tables: Option<Tables>,
+    maps: Option<PinnedMaps>,
 }
 
 struct Router {
@@ -52,7 +52,7 @@ impl<'a> Worker<'a> {
             sysctls: None,
             router: None,
             programs: None,
-            tables: None,
+            maps: None,
         }
     }
 
@@ -64,7 +64,7 @@ impl<'a> Worker<'a> {
             Action::ForgetOtherPrograms => Programs::forget_others(self.instance)?,
             Action::RemoveStalePins(stale) => programs::remove_stale_pins(self.instance, stale)?,
             Action::RemovePins => {
-                (self.programs, self.tables) = (None, None);
+                (self.programs, self.maps) = (None, None);
                 bpffs::remove(self.instance)?;
             }
             Action::CreateNamespace { name } => self.create_namespace(environment, name).await?,
@@ -77,22 +77,22 @@ impl<'a> Worker<'a> {
                 self.sysctls(environment, sysctl.place)?
                     .write(&sysctl.key, &sysctl.value)?;
             }
-            Action::InsertEnvironment { index, new, old } => self.tables()?.insert_environment(*index, *new, *old)?,
-            Action::RemoveEnvironments(environments) => self.tables()?.remove_environments(environments)?,
-            Action::InsertMapping { key, new, .. } => self.tables()?.insert_mapping(*key, *new)?,
-            Action::RemoveMappings(keys) => self.tables()?.remove_mappings(keys)?,
-            Action::SetUplink { new, .. } => self.tables()?.uplink.set(0, *new, 0)?,
-            Action::InsertEndpoint { external, new, .. } => self.tables()?.insert_endpoint(*external, *new)?,
-            Action::RemoveEndpoints(external) => self.tables()?.remove_endpoints(external)?,
+            Action::InsertEnvironment { index, new, old } => self.maps()?.insert_environment(*index, *new, *old)?,
+            Action::RemoveEnvironments(environments) => self.maps()?.remove_environments(environments)?,
+            Action::InsertMapping { key, new, .. } => self.maps()?.insert_mapping(*key, *new)?,
+            Action::RemoveMappings(keys) => self.maps()?.remove_mappings(keys)?,
+            Action::SetUplink { new, .. } => self.maps()?.uplink.set(0, *new, 0)?,
+            Action::InsertEndpoint { external, new, .. } => self.maps()?.insert_endpoint(*external, *new)?,
+            Action::RemoveEndpoints(external) => self.maps()?.remove_endpoints(external)?,
             Action::InsertPort { port, .. } => self.insert_port(port).await?,
             Action::RemovePort { link } => {
                 if let Some(index) = self.host.index(link)? {
-                    self.tables()?.remove_ports(&[index])?;
+                    self.maps()?.remove_ports(&[index])?;
                 }
             }
             Action::RemovePorts(ports) => {
                 let indices: Vec<u32> = ports.iter().map(|port| port.index).collect();
-                self.tables()?.remove_ports(&indices)?;
+                self.maps()?.remove_ports(&indices)?;
             }
             Action::AttachPrograms { point, link, undo } => {
                 self.attach_programs(environment, *point, link, *undo).await?;
@@ -169,7 +169,7 @@ impl<'a> Worker<'a> {
             _ => false,
         };
         let host = self.host;
-        self.tables()?.insert_port(host, index, entry, is_tap)
+        self.maps()?.insert_port(host, index, entry, is_tap)
     }
 
     /// Where nothing was before (`first`), nothing has to go.
@@ -287,11 +287,11 @@ impl<'a> Worker<'a> {
         self.programs.as_mut().context("the programs are not loaded")
     }
 
-    fn tables(&mut self) -> Result<&mut Tables> {
-        if self.tables.is_none() {
-            self.tables = Tables::open(self.instance)?;
+    fn maps(&mut self) -> Result<&mut PinnedMaps> {
+        if self.maps.is_none() {
+            self.maps = PinnedMaps::open(self.instance)?;
         }
-        self.tables.as_mut().context("the maps are not pinned")
+        self.maps.as_mut().context("the maps are not pinned")
     }
 }
 

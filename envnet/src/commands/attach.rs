@@ -4,10 +4,10 @@ use anyhow::Result;
 use envnet_common::maps::LAYOUT_VERSION;
 use serde_json::json;
 
-use super::{config_of, count, lock::Lock, session::Session};
+use super::{config_of, context::HostContext, count, lock::Lock};
 use crate::{
     apply::Applier,
-    cli::{Cli, Part},
+    cli::{Cli, Selection},
     config::Config,
     plan::{self, Others},
     progress::Progress,
@@ -22,15 +22,15 @@ struct Done {
     other_layout: bool,
 }
 
-pub(super) async fn run(cli: &Cli, part: &Part) -> Result<()> {
+pub(super) async fn run(cli: &Cli, part: &Selection) -> Result<()> {
     let (config, others) = config_of(cli, part)?;
-    let session = Session::open(cli)?;
+    let context = HostContext::open(cli)?;
     let _lock = Lock::take()?;
-    let first = attach(cli, &session, &config, others).await?;
+    let first = attach(cli, &context, &config, others).await?;
     let mut changes = first.changes;
     if first.maps_unread {
         // What they still hold of environments that are to go can be read now that none of them is missing any more.
-        changes += attach(cli, &session, &config, others).await?.changes;
+        changes += attach(cli, &context, &config, others).await?.changes;
     }
     let environments = count(config.environments.len(), "environment");
     let moved = first.other_layout;
@@ -53,12 +53,12 @@ pub(super) async fn run(cli: &Cli, part: &Part) -> Result<()> {
     Ok(())
 }
 
-async fn attach(cli: &Cli, session: &Session, config: &Config, others: Others) -> Result<Done> {
-    let (wanted, observed) = session.survey(config).await?;
-    let changes = plan::attach(&wanted, &observed, &session.instance, others)?;
+async fn attach(cli: &Cli, context: &HostContext, config: &Config, others: Others) -> Result<Done> {
+    let (desired, observed) = context.compare(config).await?;
+    let changes = plan::attach(&desired, &observed, &context.instance, others)?;
     if !changes.is_empty() {
         let progress = Progress::new(changes.len(), cli.json || cli.verbose);
-        Applier::new(&session.host, &session.instance, session.hook, &progress).apply_all(&changes)?;
+        Applier::new(&context.host, &context.instance, context.hook, &progress).apply_all(&changes)?;
     }
     Ok(Done {
         changes: changes.len(),

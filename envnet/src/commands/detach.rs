@@ -3,30 +3,30 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::{count, lock::Lock, session::Session};
+use super::{context::HostContext, count, lock::Lock};
 use crate::{
     apply::Applier,
-    cli::{Cli, Part},
+    cli::{Cli, Selection},
     config::Environments,
     observe::Depth,
     plan,
     progress::Progress,
 };
 
-pub(super) async fn run(cli: &Cli, part: &Part) -> Result<()> {
-    let session = Session::open(cli)?;
+pub(super) async fn run(cli: &Cli, part: &Selection) -> Result<()> {
+    let context = HostContext::open(cli)?;
     let _lock = Lock::take()?;
-    let observed = session.observe(Depth::Everything).await?;
-    let mut removed = plan::present(&observed, &session.instance);
+    let observed = context.observe(Depth::Everything).await?;
+    let mut removed = plan::present(&observed, &context.instance);
     if let Some(part) = &part.environments {
         removed.retain(|number| part.contains(*number));
     }
     let changes = match &part.environments {
-        Some(part) => plan::detach_part(&observed, &session.instance, part)?,
-        None => plan::detach(&observed, &session.instance),
+        Some(part) => plan::detach_selection(&observed, &context.instance, part)?,
+        None => plan::detach(&observed, &context.instance),
     };
     let progress = Progress::new(changes.len(), cli.json || cli.verbose);
-    Applier::new(&session.host, &session.instance, session.hook, &progress).apply_through(&changes)?;
+    Applier::new(&context.host, &context.instance, context.hook, &progress).apply_best_effort(&changes)?;
     let number = changes.len();
     match &part.environments {
         _ if cli.json => println!("{}", json!({ "environments": removed, "changes": number })),

@@ -2,16 +2,16 @@
 
 mod attach;
 mod check;
+mod context;
 mod detach;
 mod lock;
 mod plan;
-mod session;
 mod status;
 
 use anyhow::Result;
 
 use crate::{
-    cli::{Cli, Command, Part},
+    cli::{Cli, Command, Selection},
     config::Config,
     plan::Others,
 };
@@ -32,12 +32,12 @@ fn config(cli: &Cli) -> Result<Config> {
 }
 
 /// The configuration of the environments a command is about, and what is to become of the others that are there.
-fn config_of(cli: &Cli, part: &Part) -> Result<(Config, Others)> {
+fn config_of(cli: &Cli, part: &Selection) -> Result<(Config, Others)> {
     let config = config(cli)?;
     warn(&config);
     match &part.environments {
-        Some(part) => Ok((config.only(part, cli.configuration())?, Others::Stay)),
-        None => Ok((config, Others::Go)),
+        Some(part) => Ok((config.only(part, cli.configuration())?, Others::Keep)),
+        None => Ok((config, Others::Prune)),
     }
 }
 

@@ -5,19 +5,19 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde_json::json;
 
-use super::{config_of, count, lock::Lock, session::Session};
+use super::{config_of, context::HostContext, count, lock::Lock};
 use crate::{
-    cli::{self, Cli, Part},
+    cli::{self, Cli, Selection},
     plan::{self, Change},
 };
 
-pub(super) async fn run(cli: &Cli, part: &Part) -> Result<()> {
+pub(super) async fn run(cli: &Cli, part: &Selection) -> Result<()> {
     let (config, others) = config_of(cli, part)?;
-    let session = Session::open(cli)?;
+    let context = HostContext::open(cli)?;
     // Half of a change is no state to compare with.
     let _lock = Lock::take()?;
-    let (wanted, observed) = session.survey(&config).await?;
-    let changes = plan::attach(&wanted, &observed, &session.instance, others)?;
+    let (desired, observed) = context.compare(&config).await?;
+    let changes = plan::attach(&desired, &observed, &context.instance, others)?;
     if cli.json {
         let list: Vec<_> = changes
             .iter()
@@ -43,7 +43,7 @@ pub(super) async fn run(cli: &Cli, part: &Part) -> Result<()> {
     match changes.len() {
         0 => println!(
             "{} attached already: no change",
-            count(wanted.environments.len(), "environment")
+            count(desired.environments.len(), "environment")
         ),
         number => {
             let part = part.environments.as_ref();

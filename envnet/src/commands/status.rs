@@ -10,11 +10,11 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use super::{config, lock::Lock, session::Session};
+use super::{config, context::HostContext, lock::Lock};
 use crate::{
     cli::{self, Cli},
     config::{Config, ConfigError},
-    kernel::{netns, programs::Programs, tables::Tables},
+    kernel::{netns, pinned_maps::PinnedMaps, programs::Programs},
     observe::Depth,
     plan::{self, Others},
     status::Status,
@@ -34,9 +34,9 @@ pub(super) async fn run(cli: &Cli, options: &cli::Status) -> Result<()> {
     if cli.config.is_some() && config.as_ref().is_err_and(is_missing) {
         return config.map(drop);
     }
-    let session = Session::open(cli)?;
-    let depth = depth(options, &session)?;
-    let mut status = look(&session, &config, depth).await?;
+    let context = HostContext::open(cli)?;
+    let depth = depth(options, &context)?;
+    let mut status = look(&context, &config, depth).await?;
     status.not_compared = status.not_compared.map(|why| cli.with_hints(&why));
     if let Some(part) = &options.environments {
         status.keep(part);
@@ -47,15 +47,15 @@ pub(super) async fn run(cli: &Cli, options: &cli::Status) -> Result<()> {
         println!("{}", cli.with_hints(&status.to_string()));
     }
     if options.log {
-        follow_log(&session, cli.verbose).await
+        follow_log(&context, cli.verbose).await
     } else {
         Ok(())
     }
 }
 
-fn depth(options: &cli::Status, session: &Session) -> Result<Depth> {
+fn depth(options: &cli::Status, context: &HostContext) -> Result<Depth> {
     let names = netns::names()?.bound;
-    let environments = names.iter().filter_map(|name| session.instance.environment_of(name));
+    let environments = names.iter().filter_map(|name| context.instance.environment_of(name));
     Ok(if options.brief || environments.count() > MANY {
         Depth::Brief
     } else {
@@ -64,12 +64,12 @@ fn depth(options: &cli::Status, session: &Session) -> Result<Depth> {
 }
 
 /// Looks while no other command is at work, or else at what there is meanwhile.
-async fn look(session: &Session, config: &Result<Config>, depth: Depth) -> Result<Status> {
+async fn look(context: &HostContext, config: &Result<Config>, depth: Depth) -> Result<Status> {
     let mut attempts = 0;
     loop {
         attempts += 1;
         let lock = Lock::take_within(PATIENCE)?;
-        match read(session, config, depth).await {
+        match read(context, config, depth).await {
             Ok(status) => {
                 return Ok(Status {
                     busy: lock.is_none(),
@@ -83,20 +83,20 @@ async fn look(session: &Session, config: &Result<Config>, depth: Depth) -> Resul
     }
 }
 
-async fn read(session: &Session, config: &Result<Config>, depth: Depth) -> Result<Status> {
+async fn read(context: &HostContext, config: &Result<Config>, depth: Depth) -> Result<Status> {
     let compared = match config {
         Ok(config) if depth == Depth::Brief => {
-            let observed = session.observe(depth).await?;
-            return Status::read(&observed, &session.instance, Some(config), None);
+            let observed = context.observe(depth).await?;
+            return Status::read(&observed, &context.instance, Some(config), None);
         }
-        Ok(config) => session.survey(config).await.map_err(|error| format!("{error:#}")),
+        Ok(config) => context.compare(config).await.map_err(|error| format!("{error:#}")),
         Err(error) => Err(format!("{error:#}")),
     };
     let mut not_compared = None;
     let (observed, damaged) = match compared {
-        Ok((wanted, observed)) => {
-            let damaged = match plan::attach(&wanted, &observed, &session.instance, Others::Go) {
-                Ok(changes) => plan::damaged(&wanted, &changes),
+        Ok((desired, observed)) => {
+            let damaged = match plan::attach(&desired, &observed, &context.instance, Others::Prune) {
+                Ok(changes) => plan::damaged(&desired, &changes),
                 Err(conflict) => {
                     not_compared = Some(conflict.to_string());
                     BTreeSet::new()
@@ -106,17 +106,17 @@ async fn read(session: &Session, config: &Result<Config>, depth: Depth) -> Resul
         }
         Err(error) => {
             not_compared = Some(error);
-            (session.observe(depth).await?, BTreeSet::new())
+            (context.observe(depth).await?, BTreeSet::new())
         }
     };
     let damaged = (depth == Depth::Everything).then_some(&damaged);
-    let status = Status::read(&observed, &session.instance, config.as_ref().ok(), damaged)?;
+    let status = Status::read(&observed, &context.instance, config.as_ref().ok(), damaged)?;
     Ok(Status { not_compared, ..status })
 }
 
-async fn follow_log(session: &Session, translations: bool) -> Result<()> {
-    let programs = Programs::open(&session.instance)?.context("nothing is attached by this build of envnet")?;
-    let mut tables = Tables::open(&session.instance)?.context("nothing is attached")?;
+async fn follow_log(context: &HostContext, translations: bool) -> Result<()> {
+    let programs = Programs::open(&context.instance)?.context("nothing is attached by this build of envnet")?;
+    let mut maps = PinnedMaps::open(&context.instance)?.context("nothing is attached")?;
     let logger = programs
         .numbers()
         .find_map(|number| EbpfLogger::init_from_id(number).ok());
@@ -129,7 +129,7 @@ async fn follow_log(session: &Session, translations: bool) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
     let interrupt = tokio::signal::ctrl_c();
     tokio::pin!(interrupt);
-    tables.settings.set(
+    maps.settings.set(
         0,
         Settings {
             log: if translations { 2 } else { 1 },
@@ -148,6 +148,6 @@ async fn follow_log(session: &Session, translations: bool) -> Result<()> {
             }
         }
     };
-    tables.settings.set(0, Settings { log: 0 }, 0)?;
+    maps.settings.set(0, Settings { log: 0 }, 0)?;
     result
 }

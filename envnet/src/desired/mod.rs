@@ -19,7 +19,7 @@ use crate::{
     topology::{self, Inputs, Role, Topology},
 };
 
-/// What must be known of the host to say what is wanted.
+/// What must be known of the host to say what is desired.
 #[derive(Clone, Debug)]
 pub struct HostFacts {
     /// Tells hosts apart: the machine's identity and the uplink's Ethernet address.
@@ -36,9 +36,9 @@ pub struct HostFacts {
     pub tap_group: Option<u32>,
 }
 
-/// Everything that is wanted.
+/// Everything that is desired.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct Desired {
     /// The environments by number.
     pub environments: BTreeMap<u32, Environment>,
     /// The uplink, when it is accelerated.
@@ -161,9 +161,9 @@ pub struct Route {
 
 /// Says what a configuration wants.
 #[must_use]
-pub fn wanted(config: &Config, instance: &Instance, host: &HostFacts) -> Wanted {
+pub fn desired(config: &Config, instance: &Instance, host: &HostFacts) -> Desired {
     let numbers = config.environments.iter();
-    Wanted {
+    Desired {
         environments: numbers
             .map(|&number| (number, environment(config, instance, host, number)))
             .collect(),

@@ -13,7 +13,7 @@ use aya::maps::MapInfo;
 use aya_obj::Object;
 use envnet_common::maps;
 
-use super::{bpffs, former, tables};
+use super::{bpffs, former, pinned_maps};
 use crate::{EBPF_OBJECT, names::Instance};
 
 /// Where this build of envnet keeps an instance's pins.
@@ -22,7 +22,7 @@ pub fn own_directories(instance: &Instance) -> [PathBuf; 3] {
     let directory = bpffs::directory(instance);
     [
         programs_directory(&directory),
-        tables::directory(instance),
+        pinned_maps::directory(instance),
         directory.join("links"),
     ]
 }
@@ -52,13 +52,13 @@ pub fn other_builds(instance: &Instance) -> Result<Option<OtherBuilds>> {
         entries => entries.with_context(|| format!("cannot read {}", directory.display()))?,
     };
     let own = own_directories(instance);
-    let mut others = former::has_map_pins(&tables::directory(instance)).then(OtherBuilds::default);
+    let mut others = former::has_map_pins(&pinned_maps::directory(instance)).then(OtherBuilds::default);
     for entry in entries {
         let entry = entry.with_context(|| format!("cannot read {}", directory.display()))?;
         if !own.contains(&entry.path()) {
             let others = others.get_or_insert_with(OtherBuilds::default);
             let name = entry.file_name().to_string_lossy().into_owned();
-            others.layouts.extend(tables::layout_of(&name));
+            others.layouts.extend(pinned_maps::layout_of(&name));
         }
     }
     Ok(others)
@@ -78,7 +78,7 @@ pub fn unfit_map(instance: &Instance) -> Result<Option<String>> {
     static OBJECT: LazyLock<Option<Object>> = LazyLock::new(|| Object::parse(EBPF_OBJECT).ok());
     let object = OBJECT.as_ref().context("envnet's own programs cannot be read")?;
     for name in maps::ALL {
-        let pin = former::map_pin(&tables::directory(instance), name);
+        let pin = former::map_pin(&pinned_maps::directory(instance), name);
         if !pin.exists() {
             continue;
         }
@@ -86,16 +86,16 @@ pub fn unfit_map(instance: &Instance) -> Result<Option<String>> {
             Ok(present) => present,
             Err(error) => return Ok(Some(format!("{} cannot be used as a map: {error}", pin.display()))),
         };
-        let wanted = shape(object, name)?;
+        let expected = shape(object, name)?;
         let present = Shape {
             kind: present.map_type().map_or(0, |kind| kind as u32),
             key: present.key_size(),
             value: present.value_size(),
             entries: present.max_entries(),
         };
-        if present != wanted {
+        if present != expected {
             return Ok(Some(format!(
-                "the pinned map {} is not of this build's layout: it has {present}, where {wanted} are expected",
+                "the pinned map {} is not of this build's layout: it has {present}, where {expected} are expected",
                 pin.display()
             )));
         }

@@ -19,15 +19,16 @@ use ipnet::Ipv4Net;
 pub use self::pins::{MapState, PinState, Pins};
 use crate::{
     desired,
+    inspect::HostLinks,
     kernel::{
         netlink::{Link, Netlink, Route},
         netns::{self, Netns, NetnsKind},
+        pinned_maps::PinnedMaps,
         programs::{self, Attached, Hook, Programs, StalePin},
         sysctl::Sysctls,
-        tables::Tables,
     },
     names::Instance,
-    parallel::{self, Width},
+    parallel::{self, Concurrency},
     topology::{self, AttachPoint, Role},
 };
 
@@ -139,48 +140,48 @@ pub enum Depth {
     Brief,
 }
 
-/// Observes everything an instance has; `wanted` says which sysctls are of interest.
-pub async fn observe(
+/// Observes everything an instance has; `desired` says which sysctls are of interest.
+pub fn observe(
     host: &Netns,
     instance: &Instance,
-    wanted: &BTreeMap<u32, desired::Environment>,
+    inspected: HostLinks,
+    desired: &BTreeMap<u32, desired::Environment>,
     hook: Option<Hook>,
     depth: Depth,
 ) -> Result<Observed> {
-    let netlink = Netlink::open(host)?;
-    let links = by_name(netlink.links().await?);
-    let addresses = named(netlink.addresses().await?, &links);
+    let links = by_name(inspected.links);
+    let addresses = named(inspected.addresses, &links);
     let programs = Programs::open(instance)?;
     let programs_loaded = programs.is_some();
     let programs = &programs.unwrap_or_else(|| Programs::none(instance));
     let (mut environments, mut mappings, mut fast) = (BTreeMap::new(), BTreeMap::new(), Fast::default());
     let (mut counted, mut router_wans) = (BTreeSet::new(), BTreeMap::new());
-    let (pins, tables) = pins::inspect(instance, programs_loaded)?;
-    if let Some(tables) = tables {
-        environments = tables
+    let (pins, maps) = pins::inspect(instance, programs_loaded)?;
+    if let Some(maps) = maps {
+        environments = maps
             .environments
             .iter()
             .collect::<Result<_, _>>()
             .context("cannot read the environments")?;
-        mappings = tables
+        mappings = maps
             .mappings
             .iter()
             .collect::<Result<_, _>>()
             .context("cannot read the mappings")?;
-        counted = tables
+        counted = maps
             .counters
             .keys()
             .collect::<Result<_, _>>()
             .context("cannot read the counters")?;
-        let present = tables.router_wans.iter();
+        let present = maps.router_wans.iter();
         router_wans = present
             .map(|entry| entry.map(|(key, number)| (key.mac, number)))
             .collect::<Result<_, _>>()
             .context("cannot read the routers' WAN ports")?;
-        fast = fast_tables(&tables)?;
+        fast = fast_maps(&maps)?;
     }
     let attached = attached(host, instance, &links, programs, hook, (&fast, pins.is_blind()), depth)?;
-    let keys: Vec<&str> = wanted
+    let keys: Vec<&str> = desired
         .values()
         .flat_map(|environment| sysctl_keys(environment, NetnsKind::Host))
         .collect();
@@ -191,11 +192,11 @@ pub async fn observe(
     let names = names.bound.into_iter().filter(|_| depth == Depth::Everything);
     let names = names.filter_map(|name| Some((instance.environment_of(&name)?, name)));
     let found = parallel::each(
-        Width::Working,
+        Concurrency::Working,
         names.collect(),
         || (),
         async |(), (number, name)| {
-            let router = router(&name, number, instance, wanted.get(&number), programs, hook).await;
+            let router = router(&name, number, instance, desired.get(&number), programs, hook).await;
             (number, name, router)
         },
     )?;
@@ -226,11 +227,11 @@ pub async fn observe(
     })
 }
 
-fn fast_tables(tables: &Tables) -> Result<Fast> {
-    let uplink = tables.uplink.get(&0, 0).context("cannot read the uplink")?;
-    let ports = tables.ports.iter().collect::<Result<_, _>>();
-    let taps = tables.taps.keys().collect::<Result<_, _>>();
-    let endpoints = tables.endpoints.iter().collect::<Result<_, _>>();
+fn fast_maps(maps: &PinnedMaps) -> Result<Fast> {
+    let uplink = maps.uplink.get(&0, 0).context("cannot read the uplink")?;
+    let ports = maps.ports.iter().collect::<Result<_, _>>();
+    let taps = maps.taps.keys().collect::<Result<_, _>>();
+    let endpoints = maps.endpoints.iter().collect::<Result<_, _>>();
     Ok(Fast {
         uplink: (uplink != maps::Uplink::default()).then_some(uplink),
         ports: ports.context("cannot read the ports")?,
@@ -281,7 +282,7 @@ fn attached(
         (Depth::Brief, _) => false,
     });
     let found = parallel::each(
-        Width::Working,
+        Concurrency::Working,
         candidates.collect(),
         || None,
         async |netlink: &mut Option<Netlink>, (point, link)| {
@@ -301,7 +302,7 @@ async fn router(
     name: &str,
     number: u32,
     instance: &Instance,
-    wanted: Option<&desired::Environment>,
+    desired: Option<&desired::Environment>,
     programs: &Programs,
     hook: Option<Hook>,
 ) -> Result<Option<Router>> {
@@ -338,9 +339,9 @@ async fn router(
             attached.insert((point, link.name.clone()), state);
         }
     }
-    let keys: Vec<&str> = wanted
+    let keys: Vec<&str> = desired
         .into_iter()
-        .flat_map(|wanted| sysctl_keys(wanted, NetnsKind::Router))
+        .flat_map(|desired| sysctl_keys(desired, NetnsKind::Router))
         .collect();
     let sysctls = sysctls(&netns, &keys)?;
     Ok(Some(Router {

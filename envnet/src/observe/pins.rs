@@ -5,8 +5,8 @@ use anyhow::Result;
 use crate::{
     kernel::{
         bpffs,
+        pinned_maps::{self, PinnedMaps},
         pins::{self, OtherBuilds},
-        tables::{self, Tables},
     },
     names::Instance,
 };
@@ -108,7 +108,7 @@ impl PinState {
 }
 
 /// Reads the state of the pins, and opens the maps if all of them can be used.
-pub(super) fn inspect(instance: &Instance, programs_loaded: bool) -> Result<(PinState, Option<Tables>)> {
+pub(super) fn inspect(instance: &Instance, programs_loaded: bool) -> Result<(PinState, Option<PinnedMaps>)> {
     if !bpffs::directory(instance).exists() {
         let empty = bpffs::is_left_empty()?;
         return Ok((if empty { PinState::Empty } else { PinState::Absent }, None));
@@ -116,10 +116,10 @@ pub(super) fn inspect(instance: &Instance, programs_loaded: bool) -> Result<(Pin
     let mut opened = None;
     let maps = if let Some(why) = pins::unfit_map(instance)? {
         MapState::Unfit(why)
-    } else if let Some(tables) = Tables::open(instance)? {
-        opened = Some(tables);
+    } else if let Some(maps) = PinnedMaps::open(instance)? {
+        opened = Some(maps);
         MapState::Read
-    } else if tables::directory(instance).exists() {
+    } else if pinned_maps::directory(instance).exists() {
         MapState::Incomplete
     } else {
         MapState::Absent

@@ -10,8 +10,8 @@ use ipnet::Ipv4Net;
 
 use crate::{
     desired::{Link, Port, Route, Sysctl},
-    inventory::KnownPort,
     kernel::{netns::NetnsKind, programs::StalePin},
+    observed_index::KnownPort,
     topology::AttachPoint,
 };
 
@@ -33,11 +33,11 @@ pub enum Phase {
     /// The links are made.
     Links,
     /// The rest of the environments is made.
-    Rest,
+    Configure,
     /// Traffic with the outside ends.
-    Close,
+    CutTraffic,
     /// What is left is let go of.
-    Forget,
+    CleanUp,
     /// Something that all environments share.
     Shared,
 }
@@ -47,7 +47,7 @@ pub enum Phase {
 pub enum Action {
     /// Load this build's programs and pin them.
     LoadPrograms {
-        /// Whether there is nothing of the instance so far, so that taking it back harms nobody.
+        /// Whether there is nothing of the instance so far, so that rolling it back harms nobody.
         first: bool,
     },
     /// Let go of other builds' programs.
@@ -217,7 +217,7 @@ pub enum Attribute {
 }
 
 impl Change {
-    /// What takes the change back; `None` for what cannot be taken back.
+    /// What undoes the change; `None` for what cannot be rolled back.
     #[must_use]
     pub fn inverse(&self) -> Option<Self> {
         let action = match &self.action {
@@ -322,10 +322,10 @@ impl Change {
 }
 
 impl Change {
-    /// Why something is missed after a change that cannot be taken back, if anything is: nothing is after programs of
+    /// Why something is missed after a change that cannot be rolled back, if anything is: nothing is after programs of
     /// another build have been replaced or let go of, nor after a sysctl of something that was made with it.
     #[must_use]
-    pub const fn loss(&self) -> Option<&'static str> {
+    pub const fn irreversible(&self) -> Option<&'static str> {
         match &self.action {
             Action::DeleteLink { .. } | Action::DeleteLinks(_) | Action::DeleteNamespace { .. } => {
                 Some("what is removed is not put back, nor what was in it")

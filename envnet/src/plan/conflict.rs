@@ -8,7 +8,7 @@ use ipnet::Ipv4Net;
 use super::fast;
 use crate::{
     config::Environments,
-    desired::{Uplink, Wanted},
+    desired::{Desired, Uplink},
     kernel::{netlink::Route, netns::NetnsKind, programs::Attached},
     observe::Observed,
     topology::{self, AttachPoint, Role},
@@ -34,7 +34,7 @@ pub enum Conflict {
     OtherName {
         /// The link's own name.
         link: String,
-        /// The name that is wanted.
+        /// The name that is desired.
         name: String,
         /// The environment that wants it.
         environment: u32,
@@ -63,7 +63,7 @@ pub enum Conflict {
     Build(Environments),
     /// Other environments have another pool of external addresses.
     #[error(
-        "addresses.external is {wanted}, where it was {present} for {}, and all must have the same; run `envnet attach` without \
+        "addresses.external is {desired}, where it was {present} for {}, and all must have the same; run `envnet attach` without \
          --environments, which moves them, or put addresses.external back",
         others.named()
     )]
@@ -73,7 +73,7 @@ pub enum Conflict {
         /// What they have.
         present: Ipv4Net,
         /// What the file says.
-        wanted: Ipv4Net,
+        desired: Ipv4Net,
     },
     /// Other environments have another uplink.
     #[error(
@@ -104,22 +104,22 @@ pub(super) fn with_maps(observed: &Observed) -> Result<(), Conflict> {
 }
 
 /// Refuses to change a part of the environments when it would change the `others`, too.
-pub(super) fn with_others(wanted: &Wanted, observed: &Observed, others: &[u32]) -> Result<(), Conflict> {
+pub(super) fn with_others(desired: &Desired, observed: &Observed, others: &[u32]) -> Result<(), Conflict> {
     let all = || others.iter().copied().collect();
     if !observed.pins.programs_loaded() || observed.pins.has_other_layout() {
         return Err(Conflict::Build(all()));
     }
-    with_pool_of(wanted, observed, others)?;
+    with_pool_of(desired, observed, others)?;
     let in_use = observed
         .fast
         .ports
         .values()
         .any(|port| others.contains(&port.environment.number));
-    let uplink = wanted.uplink.as_ref();
+    let uplink = desired.uplink.as_ref();
     if in_use && (!fast::leave(uplink, observed).is_empty() || uplink.is_some_and(|uplink| differs(uplink, observed))) {
         return Err(Conflict::Uplink(all()));
     }
-    for environment in wanted.environments.values() {
+    for environment in desired.environments.values() {
         let entry = environment.entry;
         let mut present = observed
             .environments
@@ -140,10 +140,13 @@ pub(super) fn with_others(wanted: &Wanted, observed: &Observed, others: &[u32]) 
 }
 
 /// Refuses another pool than that of the `others`, whose routers have it as the one route without a next hop.
-fn with_pool_of(wanted: &Wanted, observed: &Observed, others: &[u32]) -> Result<(), Conflict> {
-    let routes = wanted.environments.values().flat_map(|environment| &environment.routes);
+fn with_pool_of(desired: &Desired, observed: &Observed, others: &[u32]) -> Result<(), Conflict> {
+    let routes = desired
+        .environments
+        .values()
+        .flat_map(|environment| &environment.routes);
     let mut pools = routes.filter(|route| route.gateway.is_none());
-    let Some(wanted) = pools.next().map(|route| route.destination) else {
+    let Some(desired) = pools.next().map(|route| route.destination) else {
         return Ok(());
     };
     let mut differing: BTreeMap<Ipv4Net, Vec<u32>> = BTreeMap::new();
@@ -157,7 +160,7 @@ fn with_pool_of(wanted: &Wanted, observed: &Observed, others: &[u32]) -> Result<
             route.gateway.is_none() && topology::is(Role::RouterWan, NetnsKind::Router, link, *number)
         };
         let pools: Vec<Ipv4Net> = routes.filter(is_pool).map(|(route, _)| route.destination).collect();
-        if let Some(present) = pools.first().filter(|_| !pools.contains(&wanted)) {
+        if let Some(present) = pools.first().filter(|_| !pools.contains(&desired)) {
             differing.entry(*present).or_default().push(*number);
         }
     }
@@ -166,7 +169,7 @@ fn with_pool_of(wanted: &Wanted, observed: &Observed, others: &[u32]) -> Result<
         Some((present, others)) => Err(Conflict::Pool {
             others: others.into_iter().collect(),
             present,
-            wanted,
+            desired,
         }),
     }
 }

@@ -9,16 +9,16 @@ use envnet_common::{
 
 use super::{Action, Change, Others, Phase, make::EnvironmentPlan};
 use crate::{
-    desired::{Port, Uplink, Wanted},
-    inventory::KnownPort,
+    desired::{Desired, Port, Uplink},
     kernel::{netlink::Kind, netns::NetnsKind, programs::Attached},
     observe::Observed,
+    observed_index::KnownPort,
     topology::{AttachPoint, Role},
 };
 
-/// Whether an entry is as wanted, whatever has been learned in it.
-fn same(wanted: &Endpoint, present: &Endpoint) -> bool {
-    *wanted
+/// Whether an entry is as desired, whatever has been learned in it.
+fn same(desired: &Endpoint, present: &Endpoint) -> bool {
+    *desired
         == Endpoint {
             location: Location::default(),
             ..*present
@@ -28,8 +28,8 @@ fn same(wanted: &Endpoint, present: &Endpoint) -> bool {
 impl EnvironmentPlan<'_> {
     /// What the programs are told, before they are attached anywhere.
     pub(super) fn endpoints(&mut self) {
-        let wanted = self.wanted.fast.iter().flat_map(|fast| &fast.endpoints);
-        let new: Vec<_> = wanted
+        let desired = self.desired.fast.iter().flat_map(|fast| &fast.endpoints);
+        let new: Vec<_> = desired
             .map(|(external, new)| (*external, *new, self.observed.fast.endpoints.get(external).copied()))
             .filter(|(_, new, old)| !old.is_some_and(|old| same(new, &old)))
             .collect();
@@ -41,8 +41,8 @@ impl EnvironmentPlan<'_> {
 
     /// The ports, those that others have plugged into the bridge among them.
     pub(super) fn ports(&mut self) {
-        let wanted = self.wanted;
-        let ports: Vec<Port> = match &wanted.fast {
+        let desired = self.desired;
+        let ports: Vec<Port> = match &desired.fast {
             Some(fast) => fast.ports.iter().cloned().chain(self.foreign_ports()).collect(),
             None => Vec::new(),
         };
@@ -51,21 +51,21 @@ impl EnvironmentPlan<'_> {
             (!self.made.contains(&(NetnsKind::Host, name))).then_some(link.index)
         };
         let kept: BTreeSet<u32> = ports.iter().filter_map(|port| index(&port.link)).collect();
-        let present = self.inventory.entries_of(wanted.number).iter();
+        let present = self.known.entries_of(desired.number).iter();
         let surplus: Vec<KnownPort> = present
             .filter(|port| !kept.contains(&port.index))
             // One that is in another environment's bridge by now is that one's to change.
-            .filter(|port| self.inventory.home(port.index).is_none_or(|home| home == wanted.number))
+            .filter(|port| self.known.home(port.index).is_none_or(|home| home == desired.number))
             .cloned()
             .collect();
         // Own links keep their programs, or go with them, as long as there is a fast path at all.
         let stays = |name: &str| {
             let link = self.observed.links.get(name);
-            wanted.fast.is_some() && link.is_none_or(|link| link.owner(self.instance).is_some())
+            desired.fast.is_some() && link.is_none_or(|link| link.owner(self.instance).is_some())
         };
         let mut actions: Vec<_> = self
-            .inventory
-            .accelerated(wanted.number)
+            .known
+            .accelerated(desired.number)
             .filter(|(link, _)| !self.made.contains(&(NetnsKind::Host, *link)))
             .filter(|(link, _)| !ports.iter().any(|port| port.link == *link) && !stays(link))
             .map(|(link, point)| detach(point, link))
@@ -110,10 +110,10 @@ impl EnvironmentPlan<'_> {
     }
 
     fn foreign_ports(&self) -> Vec<Port> {
-        let bridge = self.wanted.link(Role::Bridge);
+        let bridge = self.desired.link(Role::Bridge);
         let is_new = |bridge: &String| self.made.contains(&(NetnsKind::Host, bridge.as_str()));
         let Some(fast) = self
-            .wanted
+            .desired
             .fast
             .as_ref()
             .filter(|_| !bridge.as_ref().is_some_and(is_new))
@@ -121,10 +121,10 @@ impl EnvironmentPlan<'_> {
             return Vec::new();
         };
         // The router's have names of their own.
-        let wanted = self.wanted.links.iter().filter(|link| link.place == NetnsKind::Host);
-        let is_wanted = |name: &str| wanted.clone().any(|wanted| wanted.name == name);
-        self.inventory
-            .ports_of(self.wanted.number)
+        let desired = self.desired.links.iter().filter(|link| link.place == NetnsKind::Host);
+        let is_wanted = |name: &str| desired.clone().any(|desired| desired.name == name);
+        self.known
+            .ports_of(self.desired.number)
             .filter(|link| !is_wanted(&link.name))
             .filter(|link| link.owner(self.instance).is_none())
             .filter_map(|link| fast.foreign_port(&link.name))
@@ -140,9 +140,9 @@ pub(super) fn detach(point: AttachPoint, link: &str) -> Action {
 }
 
 /// What all environments share, to be done before theirs.
-pub(super) fn before(wanted: &Wanted, observed: &Observed) -> Vec<Change> {
-    let mut actions = leave(wanted.uplink.as_ref(), observed);
-    if let Some(uplink) = &wanted.uplink
+pub(super) fn before(desired: &Desired, observed: &Observed) -> Vec<Change> {
+    let mut actions = leave(desired.uplink.as_ref(), observed);
+    if let Some(uplink) = &desired.uplink
         && observed.fast.uplink != Some(uplink.entry)
     {
         actions.push(Action::SetUplink {
@@ -154,8 +154,8 @@ pub(super) fn before(wanted: &Wanted, observed: &Observed) -> Vec<Change> {
 }
 
 /// What all environments share, to be done when they are ready.
-pub(super) fn after(wanted: &Wanted, observed: &Observed, others: Others) -> Vec<Change> {
-    let uplinks = wanted.uplink.iter();
+pub(super) fn after(desired: &Desired, observed: &Observed, others: Others) -> Vec<Change> {
+    let uplinks = desired.uplink.iter();
     let attach = uplinks.flat_map(|uplink| uplink.points.iter().map(move |&point| (point, &uplink.interface)));
     let mut actions: Vec<_> = attach
         .filter_map(|(point, interface)| {
@@ -170,14 +170,16 @@ pub(super) fn after(wanted: &Wanted, observed: &Observed, others: Others) -> Vec
         .collect();
     // As long as a guest's port has its program, the guest needs its entry: without one, what it sends is spoofed. One that
     // is another environment's by now is that one's.
-    let fast = wanted
+    let fast = desired
         .environments
         .values()
         .filter_map(|environment| environment.fast.as_ref());
     let kept: BTreeSet<&Address> = fast.flat_map(|fast| fast.endpoints.keys()).collect();
     let present = observed.fast.endpoints.iter();
     let surplus: Vec<_> = present
-        .filter(|(_, endpoint)| others == Others::Go || wanted.environments.contains_key(&endpoint.environment.number))
+        .filter(|(_, endpoint)| {
+            others == Others::Prune || desired.environments.contains_key(&endpoint.environment.number)
+        })
         .map(|(external, _)| *external)
         .filter(|external| !kept.contains(external))
         .collect();
@@ -188,7 +190,7 @@ pub(super) fn after(wanted: &Wanted, observed: &Observed, others: Others) -> Vec
 }
 
 /// Takes programs from uplinks that are not, or no longer, to have them.
-pub(super) fn leave(wanted: Option<&Uplink>, observed: &Observed) -> Vec<Action> {
+pub(super) fn leave(desired: Option<&Uplink>, observed: &Observed) -> Vec<Action> {
     observed
         .attached
         .iter()
@@ -196,7 +198,7 @@ pub(super) fn leave(wanted: Option<&Uplink>, observed: &Observed) -> Vec<Action>
             matches!(point, AttachPoint::Uplink | AttachPoint::UplinkDriver) && **attached != Attached::Nothing
         })
         .filter(|((point, link), _)| {
-            wanted.is_none_or(|uplink| uplink.interface != *link || !uplink.points.contains(point))
+            desired.is_none_or(|uplink| uplink.interface != *link || !uplink.points.contains(point))
         })
         .map(|((point, link), _)| detach(*point, link))
         .collect()

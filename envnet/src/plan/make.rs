@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use super::{Action, Attribute, Change, Conflict, Phase};
 use crate::{
     desired::{self, Environment, Link, LinkKind},
-    inventory::Inventory,
     kernel::{
         netlink::{self, Kind},
         netns::NetnsKind,
@@ -13,13 +12,14 @@ use crate::{
     },
     names::{Instance, LINK_GROUP, REMOVAL_GROUPS},
     observe::{Observed, Router},
+    observed_index::ObservedIndex,
     topology::Role,
 };
 
 /// The plan for one environment, as it grows.
 pub(super) struct EnvironmentPlan<'a> {
-    pub(super) wanted: &'a Environment,
-    pub(super) inventory: &'a Inventory<'a>,
+    pub(super) desired: &'a Environment,
+    pub(super) known: &'a ObservedIndex<'a>,
     pub(super) observed: &'a Observed,
     pub(super) router: Option<&'a Router>,
     pub(super) instance: &'a Instance,
@@ -30,23 +30,23 @@ pub(super) struct EnvironmentPlan<'a> {
 }
 
 /// Plans everything one environment needs: its links, and then the rest.
-pub(super) fn make(wanted: &Environment, inventory: &Inventory<'_>) -> Result<(Vec<Change>, Vec<Change>), Conflict> {
-    let mut plan = EnvironmentPlan::new(wanted, inventory);
+pub(super) fn make(desired: &Environment, known: &ObservedIndex<'_>) -> Result<(Vec<Change>, Vec<Change>), Conflict> {
+    let mut plan = EnvironmentPlan::new(desired, known);
     plan.links()?;
     let links = std::mem::take(&mut plan.changes);
-    plan.rest();
+    plan.configure();
     Ok((links, plan.changes))
 }
 
 impl<'a> EnvironmentPlan<'a> {
-    fn new(wanted: &'a Environment, inventory: &'a Inventory<'a>) -> Self {
-        let observed = inventory.observed;
+    fn new(desired: &'a Environment, known: &'a ObservedIndex<'a>) -> Self {
+        let observed = known.observed;
         Self {
-            wanted,
-            inventory,
+            desired,
+            known,
             observed,
-            router: observed.routers.get(&wanted.number),
-            instance: inventory.instance,
+            router: observed.routers.get(&desired.number),
+            instance: known.instance,
             made: BTreeSet::new(),
             phase: Phase::Links,
             changes: Vec::new(),
@@ -57,15 +57,15 @@ impl<'a> EnvironmentPlan<'a> {
         self.namespace()?;
         self.sysctls(|_, link| link.is_none());
         self.surplus_in_router();
-        for link in &self.wanted.links {
+        for link in &self.desired.links {
             self.link(link)?;
         }
         self.sysctls(|place, link| place == NetnsKind::Router && link.is_some());
         Ok(())
     }
 
-    fn rest(&mut self) {
-        self.phase = Phase::Rest;
+    fn configure(&mut self) {
+        self.phase = Phase::Configure;
         self.sysctls(|place, link| place == NetnsKind::Host && link.is_some());
         self.maps();
         self.endpoints();
@@ -81,17 +81,17 @@ impl<'a> EnvironmentPlan<'a> {
     pub(super) fn push(&mut self, action: Action) {
         self.changes.push(Change {
             phase: self.phase,
-            environment: Some(self.wanted.number),
+            environment: Some(self.desired.number),
             action,
         });
     }
 
     fn namespace(&mut self) -> Result<(), Conflict> {
-        let name = self.wanted.namespace.clone();
+        let name = self.desired.namespace.clone();
         if self.observed.foreign_namespaces.contains(&name) {
             return Err(Conflict::Namespace {
                 name,
-                environment: self.wanted.number,
+                environment: self.desired.number,
             });
         }
         if self.router.is_none() {
@@ -102,7 +102,7 @@ impl<'a> EnvironmentPlan<'a> {
 
     /// Those sysctls that `which` wants, asked for the place and for the link the sysctl is one of, if it is.
     fn sysctls(&mut self, which: impl Fn(NetnsKind, Option<&str>) -> bool) {
-        for sysctl in &self.wanted.sysctls {
+        for sysctl in &self.desired.sysctls {
             let place = sysctl.place;
             let link = sysctl
                 .key
@@ -135,50 +135,50 @@ impl<'a> EnvironmentPlan<'a> {
         }
     }
 
-    fn link(&mut self, wanted: &'a Link) -> Result<(), Conflict> {
-        if wanted.kind == LinkKind::VethPeer && self.made.contains(&(NetnsKind::Router, wanted.name.as_str())) {
+    fn link(&mut self, desired: &'a Link) -> Result<(), Conflict> {
+        if desired.kind == LinkKind::VethPeer && self.made.contains(&(NetnsKind::Router, desired.name.as_str())) {
             return Ok(());
         }
-        let present = self.present(wanted.place, &wanted.name);
+        let present = self.present(desired.place, &desired.name);
         if let Some(link) = self
-            .inventory
-            .named(&wanted.name)
-            .filter(|_| wanted.place == NetnsKind::Host)
+            .known
+            .named(&desired.name)
+            .filter(|_| desired.place == NetnsKind::Host)
         {
             return Err(Conflict::OtherName {
                 link: link.to_owned(),
-                name: wanted.name.clone(),
-                environment: self.wanted.number,
+                name: desired.name.clone(),
+                environment: self.desired.number,
             });
         }
         if let Some(present) = present {
-            if wanted.place == NetnsKind::Host && present.owner(self.instance) != Some(self.wanted.number) {
+            if desired.place == NetnsKind::Host && present.owner(self.instance) != Some(self.desired.number) {
                 return Err(Conflict::Link {
-                    name: wanted.name.clone(),
-                    environment: self.wanted.number,
+                    name: desired.name.clone(),
+                    environment: self.desired.number,
                 });
             }
-            if self.fits(wanted, present) {
-                self.settings(wanted, present);
+            if self.fits(desired, present) {
+                self.settings(desired, present);
                 return Ok(());
             }
             self.push(Action::DeleteLink {
-                place: wanted.place,
-                name: wanted.name.clone(),
+                place: desired.place,
+                name: desired.name.clone(),
             });
         }
-        self.make_link(wanted);
+        self.make_link(desired);
         Ok(())
     }
 
-    fn make_link(&mut self, wanted: &'a Link) {
+    fn make_link(&mut self, desired: &'a Link) {
         // What has the other end's name in the router is not the other end, or the pair would fit; it is in the way.
         // The same goes for a WAN port of the other uplink mode.
-        let other_end = match &wanted.kind {
+        let other_end = match &desired.kind {
             LinkKind::Veth { peer, .. } => Some(peer.as_str()),
             _ => None,
         };
-        let present = self.present(wanted.place, &wanted.name);
+        let present = self.present(desired.place, &desired.name);
         if let Some(name) = other_end {
             let goes_with_this = present.is_some_and(|present| present.kind == Kind::Veth);
             if self.present(NetnsKind::Router, name).is_some() && !goes_with_this {
@@ -189,13 +189,13 @@ impl<'a> EnvironmentPlan<'a> {
             }
             self.made.insert((NetnsKind::Router, name));
         }
-        self.made.insert((wanted.place, &wanted.name));
-        self.push(Action::CreateLink(wanted.clone()));
+        self.made.insert((desired.place, &desired.name));
+        self.push(Action::CreateLink(desired.clone()));
     }
 
-    /// Whether a present link can become the wanted one without being made anew.
-    fn fits(&self, wanted: &Link, present: &netlink::Link) -> bool {
-        match (&wanted.kind, &present.kind) {
+    /// Whether a present link can become the desired one without being made anew.
+    fn fits(&self, desired: &Link, present: &netlink::Link) -> bool {
+        match (&desired.kind, &present.kind) {
             (LinkKind::Bridge, Kind::Bridge) | (LinkKind::VethPeer, Kind::Veth) => true,
             (LinkKind::Veth { peer, peer_index, .. }, Kind::Veth) => self
                 .present(NetnsKind::Router, peer)
@@ -222,41 +222,41 @@ impl<'a> EnvironmentPlan<'a> {
         }
     }
 
-    fn settings(&mut self, wanted: &Link, present: &netlink::Link) {
+    fn settings(&mut self, desired: &Link, present: &netlink::Link) {
         let mut set = |new, old| {
             if new != old {
-                let (place, name) = (wanted.place, wanted.name.clone());
+                let (place, name) = (desired.place, desired.name.clone());
                 self.changes.push(Change {
                     phase: self.phase,
-                    environment: Some(self.wanted.number),
+                    environment: Some(self.desired.number),
                     action: Action::SetLink { place, name, new, old },
                 });
             }
         };
         set(
-            Attribute::Alias(self.instance.alias(self.wanted.number)),
+            Attribute::Alias(self.instance.alias(self.desired.number)),
             Attribute::Alias(present.alias.clone()),
         );
         // A crash while it was being deleted has left it there.
         if present.group >= REMOVAL_GROUPS {
             set(Attribute::Group(LINK_GROUP), Attribute::Group(present.group));
         }
-        if let Some(mac) = wanted.mac {
+        if let Some(mac) = desired.mac {
             set(Attribute::Mac(mac), Attribute::Mac(present.mac));
         }
-        set(Attribute::Mtu(wanted.mtu), Attribute::Mtu(present.mtu));
+        set(Attribute::Mtu(desired.mtu), Attribute::Mtu(present.mtu));
         if let (
             LinkKind::Tap { user, group },
             Kind::Tap {
                 user: old_user,
                 group: old_group,
             },
-        ) = (&wanted.kind, &present.kind)
+        ) = (&desired.kind, &present.kind)
         {
             set(Attribute::Owner(*user, *group), Attribute::Owner(*old_user, *old_group));
         }
-        if wanted.place == NetnsKind::Host {
-            let master = present.master.and_then(|index| self.inventory.link_at(index));
+        if desired.place == NetnsKind::Host {
+            let master = present.master.and_then(|index| self.known.link_at(index));
             let master = master.map(|master| master.name.clone());
             // A bridge that is made anew has lost its ports.
             let lost = master
@@ -264,43 +264,43 @@ impl<'a> EnvironmentPlan<'a> {
                 .is_some_and(|master| self.made.contains(&(NetnsKind::Host, master)));
             let master = master.filter(|_| !lost);
             // What a port forwards is forgotten when it leaves the bridge.
-            let forwarding = if master == wanted.master {
+            let forwarding = if master == desired.master {
                 present.group_forwarding
             } else {
                 0
             };
-            set(Attribute::Master(wanted.master.clone()), Attribute::Master(master));
-            if wanted.group_forwarding != 0 {
+            set(Attribute::Master(desired.master.clone()), Attribute::Master(master));
+            if desired.group_forwarding != 0 {
                 set(
-                    Attribute::GroupForwarding(wanted.group_forwarding),
+                    Attribute::GroupForwarding(desired.group_forwarding),
                     Attribute::GroupForwarding(forwarding),
                 );
             }
         }
     }
 
-    /// What an entry of the maps is taken back to. Of maps that could not be read nothing is known; but when the
+    /// What an entry of the maps is rolled back to. Of maps that could not be read nothing is known; but when the
     /// programs of a running environment have gone from those to the new ones, they must find there what they need.
     pub(super) fn before<T>(&self, old: Option<T>, new: T) -> Option<T> {
-        let wan = self.wanted.link(Role::RouterWan);
+        let wan = self.desired.link(Role::RouterWan);
         let runs = wan.is_some_and(|wan| !self.made.contains(&(NetnsKind::Router, wan.as_str())));
         let moves = runs && (self.observed.pins.has_other_layout() || self.observed.pins.maps_unread());
         old.or(moves.then_some(new))
     }
 
     fn maps(&mut self) {
-        let number = self.wanted.number;
+        let number = self.desired.number;
         let index = desired::router_wan_index(number);
         let old = self.observed.environments.get(&index).copied();
-        let known = self.observed.router_wans.get(&self.wanted.entry.mac) == Some(&number);
-        if old != Some(self.wanted.entry) || !known {
+        let known = self.observed.router_wans.get(&self.desired.entry.mac) == Some(&number);
+        if old != Some(self.desired.entry) || !known {
             self.push(Action::InsertEnvironment {
                 index,
-                new: self.wanted.entry,
-                old: self.before(old, self.wanted.entry),
+                new: self.desired.entry,
+                old: self.before(old, self.desired.entry),
             });
         }
-        for (&key, &new) in &self.wanted.mappings {
+        for (&key, &new) in &self.desired.mappings {
             let old = self.observed.mappings.get(&key).copied();
             if old != Some(new) || !self.observed.counted.contains(&key) {
                 let old = self.before(old, new);
@@ -310,8 +310,8 @@ impl<'a> EnvironmentPlan<'a> {
     }
 
     fn programs(&mut self) {
-        let number = self.wanted.number;
-        for (point, link) in self.wanted.topology.border(number) {
+        let number = self.desired.number;
+        for (point, link) in self.desired.topology.border(number) {
             let attached = self.observed.attached_to(number, point, &link);
             let undo = self.made.contains(&(point.netns(), link.as_str()));
             if undo || attached != Some(Attached::Current) || !self.observed.pins.programs_loaded() {
@@ -322,8 +322,8 @@ impl<'a> EnvironmentPlan<'a> {
 
     fn up(&mut self) {
         // From the inside out, the router's WAN port last: the programs are on it by now.
-        let wan = self.wanted.link(Role::RouterWan);
-        let links = self.wanted.links.iter().map(|link| (link.place, link.name.as_str()));
+        let wan = self.desired.link(Role::RouterWan);
+        let links = self.desired.links.iter().map(|link| (link.place, link.name.as_str()));
         let (outer, inner): (Vec<_>, Vec<_>) = links.partition(|(_, name)| Some(*name) == wan.as_deref());
         for (place, name) in [(NetnsKind::Router, "lo")].into_iter().chain(inner).chain(outer) {
             let present = self
@@ -345,17 +345,17 @@ impl<'a> EnvironmentPlan<'a> {
 
     /// What the environment has of machines that are no longer in the configuration, or of another uplink mode.
     fn surplus(&mut self) {
-        let number = self.wanted.number;
-        let wanted = |name: &str| {
-            self.wanted
+        let number = self.desired.number;
+        let desired = |name: &str| {
+            self.desired
                 .links
                 .iter()
                 .any(|link| link.place == NetnsKind::Host && link.name == name)
         };
         let links: Vec<_> = self
-            .inventory
+            .known
             .links_of(number)
-            .filter(|link| !wanted(&link.name))
+            .filter(|link| !desired(&link.name))
             .map(|link| Action::DeleteLink {
                 place: NetnsKind::Host,
                 name: link.name.clone(),
@@ -368,7 +368,7 @@ impl<'a> EnvironmentPlan<'a> {
             .observed
             .mappings_of(number)
             .map(|(key, _)| key)
-            .filter(|key| !self.wanted.mappings.contains_key(key))
+            .filter(|key| !self.desired.mappings.contains_key(key))
             .copied()
             .collect();
         if !keys.is_empty() {

@@ -1,4 +1,4 @@
-//! The difference between what is wanted and what is there, as a pure function. It decides all but which programs of an attach
+//! The difference between what is desired and what is there, as a pure function. It decides all but which programs of an attach
 //! point are in place: `Worker::attach_programs` compares these with the kernel once more when it attaches them.
 //!
 //! The order within an environment is what keeps untranslated packets in: the programs are attached and their maps filled
@@ -15,42 +15,44 @@ mod router;
 pub use self::{
     change::{Action, Attribute, Change, OwnLink, Phase},
     conflict::Conflict,
-    remove::{detach, detach_part},
+    remove::{detach, detach_selection},
 };
 use std::collections::BTreeSet;
 
-use crate::{desired::Wanted, inventory::Inventory, names::Instance, observe::Observed, topology::AttachPoint};
+use crate::{
+    desired::Desired, names::Instance, observe::Observed, observed_index::ObservedIndex, topology::AttachPoint,
+};
 
-/// What becomes of environments that are there but not wanted.
+/// What becomes of environments that are there but not desired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Others {
     /// They are removed.
-    Go,
+    Prune,
     /// They are left exactly as they are.
-    Stay,
+    Keep,
 }
 
 /// Plans what `attach` has to do; refused before anything is changed when something foreign is in the way.
 ///
 /// Which changes may be made at the same time, [`Phase`] says.
 pub fn attach(
-    wanted: &Wanted,
+    desired: &Desired,
     observed: &Observed,
     instance: &Instance,
     others: Others,
 ) -> Result<Vec<Change>, Conflict> {
-    let inventory = Inventory::new(observed, instance);
-    let present = inventory.environments();
+    let known = ObservedIndex::new(observed, instance);
+    let present = known.environments();
     let surplus: Vec<u32> = present
         .iter()
-        .filter(|number| !wanted.environments.contains_key(number))
+        .filter(|number| !desired.environments.contains_key(number))
         .copied()
         .collect();
     conflict::with_maps(observed)?;
     // What all share may be changed when nobody else is there.
-    let others = if surplus.is_empty() { Others::Go } else { others };
-    if others == Others::Stay {
-        conflict::with_others(wanted, observed, &surplus)?;
+    let others = if surplus.is_empty() { Others::Prune } else { others };
+    if others == Others::Keep {
+        conflict::with_others(desired, observed, &surplus)?;
     }
     let mut changes = Vec::new();
     if !observed.pins.programs_loaded() {
@@ -58,19 +60,19 @@ pub fn attach(
             first: !observed.pins.is_present() && present.is_empty(),
         }]));
     }
-    changes.extend(fast::before(wanted, observed));
+    changes.extend(fast::before(desired, observed));
     // All links first. The kernel is ready for filters on one some time after it was made, and until then it would stop
     // everybody else's changes while it waits.
     let (mut links, mut rest) = (Vec::new(), Vec::new());
-    for environment in wanted.environments.values() {
-        let plan = make::make(environment, &inventory)?;
+    for environment in desired.environments.values() {
+        let plan = make::make(environment, &known)?;
         links.extend(plan.0);
         rest.extend(plan.1);
     }
     changes.extend(links);
     changes.extend(rest);
-    changes.extend(fast::after(wanted, observed, others));
-    if others == Others::Stay {
+    changes.extend(fast::after(desired, observed, others));
+    if others == Others::Keep {
         return Ok(changes);
     }
     if observed.pins.other_builds().is_some() {
@@ -79,8 +81,8 @@ pub fn attach(
     if !observed.stale_pins.is_empty() {
         changes.extend(fast::shared(vec![Action::RemoveStalePins(observed.stale_pins.clone())]));
     }
-    // Removals come last: they cannot be taken back, and by now everything else has worked.
-    let removal = remove::environments(&surplus, &inventory);
+    // Removals come last: they cannot be rolled back, and by now everything else has worked.
+    let removal = remove::environments(&surplus, &known);
     changes.extend(
         removal
             .into_iter()
@@ -94,13 +96,13 @@ pub fn attach(
 /// The environments of which anything at all is there.
 #[must_use]
 pub fn present(observed: &Observed, instance: &Instance) -> BTreeSet<u32> {
-    Inventory::new(observed, instance).environments()
+    ObservedIndex::new(observed, instance).environments()
 }
 
 /// The environments that are not what they should be, when these are the changes that `attach` would make. That somebody
 /// has plugged a port into a bridge, or taken it away, is no damage.
 #[must_use]
-pub fn damaged(wanted: &Wanted, changes: &[Change]) -> BTreeSet<u32> {
+pub fn damaged(desired: &Desired, changes: &[Change]) -> BTreeSet<u32> {
     let mut damaged = BTreeSet::new();
     for change in changes {
         match &change.action {
@@ -115,12 +117,12 @@ pub fn damaged(wanted: &Wanted, changes: &[Change]) -> BTreeSet<u32> {
             | Action::DetachPrograms { .. }
                 if change.environment.is_none() =>
             {
-                damaged.extend(wanted.environments.keys());
+                damaged.extend(desired.environments.keys());
             }
             _ => damaged.extend(change.environment),
         }
     }
-    damaged.retain(|number| wanted.environments.contains_key(number));
+    damaged.retain(|number| desired.environments.contains_key(number));
     damaged
 }
 

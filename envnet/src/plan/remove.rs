@@ -6,10 +6,10 @@ use super::{Action, Change, Conflict, OwnLink, Phase, conflict, fast};
 use crate::{
     config::Environments,
     desired,
-    inventory::Inventory,
     kernel::netns::NetnsKind,
     names::Instance,
     observe::{Observed, PinState},
+    observed_index::ObservedIndex,
     topology::Role,
 };
 
@@ -20,10 +20,10 @@ const AT_ONCE: usize = 12;
 /// Plans the removal of everything the instance has.
 #[must_use]
 pub fn detach(observed: &Observed, instance: &Instance) -> Vec<Change> {
-    let inventory = Inventory::new(observed, instance);
+    let known = ObservedIndex::new(observed, instance);
     let mut changes = fast::shared(fast::leave(None, observed));
-    let numbers: Vec<u32> = inventory.environments().into_iter().collect();
-    changes.extend(environments(&numbers, &inventory));
+    let numbers: Vec<u32> = known.environments().into_iter().collect();
+    changes.extend(environments(&numbers, &known));
     // The maps go as a whole.
     if observed.pins != PinState::Absent {
         changes.extend(fast::shared(vec![Action::RemovePins]));
@@ -32,9 +32,13 @@ pub fn detach(observed: &Observed, instance: &Instance) -> Vec<Change> {
 }
 
 /// Plans the removal of a part of what the instance has, by number; of all when nothing else would be left.
-pub fn detach_part(observed: &Observed, instance: &Instance, part: &Environments) -> Result<Vec<Change>, Conflict> {
-    let inventory = Inventory::new(observed, instance);
-    let present = inventory.environments();
+pub fn detach_selection(
+    observed: &Observed,
+    instance: &Instance,
+    part: &Environments,
+) -> Result<Vec<Change>, Conflict> {
+    let known = ObservedIndex::new(observed, instance);
+    let present = known.environments();
     let (numbers, others): (Vec<u32>, Vec<u32>) = present.iter().partition(|number| part.contains(**number));
     if numbers.is_empty() {
         return Ok(Vec::new());
@@ -56,7 +60,7 @@ pub fn detach_part(observed: &Observed, instance: &Instance, part: &Environments
         fast::leave(None, observed)
     };
     let mut changes = fast::shared(leave);
-    changes.extend(environments(&numbers, &inventory));
+    changes.extend(environments(&numbers, &known));
     changes.extend(from_maps(&numbers, observed));
     Ok(changes)
 }
@@ -64,16 +68,16 @@ pub fn detach_part(observed: &Observed, instance: &Instance, part: &Environments
 /// Plans the removal of environments: the fast path and the routers' WAN ports first, so that nothing can leave by them any more, and
 /// the programs after the routers' WAN ports, so that there is no moment at which one is up without them. The namespaces come last,
 /// because the kernel clears them away afterwards by itself and all together.
-pub(super) fn environments(numbers: &[u32], inventory: &Inventory<'_>) -> Vec<Change> {
+pub(super) fn environments(numbers: &[u32], known: &ObservedIndex<'_>) -> Vec<Change> {
     let mut changes = Vec::new();
     for number in numbers {
-        changes.extend(of(*number, Phase::Close, close(*number, inventory)));
+        changes.extend(of(*number, Phase::CutTraffic, cut_traffic(*number, known)));
     }
     for numbers in numbers.chunks(AT_ONCE) {
-        changes.extend(fast::shared(links(numbers, inventory)));
+        changes.extend(fast::shared(links(numbers, known)));
     }
     for number in numbers {
-        changes.extend(of(*number, Phase::Forget, forget(*number, inventory)));
+        changes.extend(of(*number, Phase::CleanUp, clean_up(*number, known)));
     }
     changes
 }
@@ -100,14 +104,14 @@ fn of(number: u32, phase: Phase, actions: Vec<Action>) -> impl Iterator<Item = C
 }
 
 /// Ends an environment's traffic with the outside.
-fn close(number: u32, inventory: &Inventory<'_>) -> Vec<Action> {
+fn cut_traffic(number: u32, known: &ObservedIndex<'_>) -> Vec<Action> {
     let mut actions = Vec::new();
-    let external = inventory.endpoints_of(number);
+    let external = known.endpoints_of(number);
     if !external.is_empty() {
         actions.push(Action::RemoveEndpoints(external.to_vec()));
     }
-    let wan = inventory.topology(number).name(Role::RouterWan, number);
-    let router = inventory.observed.routers.get(&number);
+    let wan = known.topology(number).name(Role::RouterWan, number);
+    let router = known.observed.routers.get(&number);
     if let Some(name) = wan.filter(|wan| router.is_some_and(|router| router.links.contains_key(wan))) {
         actions.push(Action::DeleteLink {
             place: NetnsKind::Router,
@@ -117,9 +121,9 @@ fn close(number: u32, inventory: &Inventory<'_>) -> Vec<Action> {
     actions
 }
 
-fn links(numbers: &[u32], inventory: &Inventory<'_>) -> Vec<Action> {
+fn links(numbers: &[u32], known: &ObservedIndex<'_>) -> Vec<Action> {
     let own = numbers.iter().flat_map(|&environment| {
-        inventory.links_of(environment).map(move |link| OwnLink {
+        known.links_of(environment).map(move |link| OwnLink {
             environment,
             name: link.name.clone(),
         })
@@ -133,22 +137,22 @@ fn links(numbers: &[u32], inventory: &Inventory<'_>) -> Vec<Action> {
 }
 
 /// Lets go of what is left when the links of the host are gone.
-fn forget(number: u32, inventory: &Inventory<'_>) -> Vec<Action> {
-    let observed = inventory.observed;
+fn clean_up(number: u32, known: &ObservedIndex<'_>) -> Vec<Action> {
+    let observed = known.observed;
     let mut actions = Vec::new();
     if observed.pins.is_present() {
-        let border = inventory.topology(number).border(number);
+        let border = known.topology(number).border(number);
         actions.extend(border.map(|(point, link)| fast::detach(point, &link)));
-        let ports = inventory.accelerated(number);
+        let ports = known.accelerated(number);
         actions.extend(ports.map(|(link, point)| fast::detach(point, link)));
     }
-    let indices = inventory.entries_of(number);
+    let indices = known.entries_of(number);
     if !indices.is_empty() {
         actions.push(Action::RemovePorts(indices.to_vec()));
     }
     if observed.routers.contains_key(&number) || observed.names_left.contains(&number) {
         actions.push(Action::DeleteNamespace {
-            name: inventory.instance.router_namespace(number),
+            name: known.instance.router_namespace(number),
         });
     }
     actions

@@ -13,7 +13,7 @@ impl EnvironmentPlan<'_> {
         let present = self.router.into_iter().flat_map(|router| &router.addresses);
         present
             .filter(|address| !self.made.contains(&(NetnsKind::Router, address.0.as_str())))
-            .filter(|address| !self.wanted.addresses.contains(address))
+            .filter(|address| !self.desired.addresses.contains(address))
             .cloned()
             .collect()
     }
@@ -21,7 +21,7 @@ impl EnvironmentPlan<'_> {
     pub(super) fn addresses(&mut self) {
         let present = self.router.map(|router| &router.addresses);
         let missing: Vec<_> = self
-            .wanted
+            .desired
             .addresses
             .iter()
             .filter(|address| {
@@ -62,7 +62,7 @@ impl EnvironmentPlan<'_> {
         let surplus = self.surplus_addresses();
         let keeps_source = |route: &desired::Route| surplus.iter().all(|(_, address)| address.addr() != route.source);
         let (kept, old): (BTreeSet<_>, BTreeSet<_>) =
-            present.partition(|route| self.wanted.routes.contains(route) && keeps_source(route));
+            present.partition(|route| self.desired.routes.contains(route) && keeps_source(route));
         for route in old {
             self.push(Action::DeleteRoute(route));
         }
@@ -70,23 +70,23 @@ impl EnvironmentPlan<'_> {
     }
 
     pub(super) fn new_routes(&mut self, kept: &BTreeSet<desired::Route>) {
-        for route in &self.wanted.routes {
+        for route in &self.desired.routes {
             if !kept.contains(route) {
                 self.push(Action::AddRoute(route.clone()));
             }
         }
     }
 
-    /// Links of the router that are not wanted, by whatever name: one may hold the index that `gwE` asks for.
+    /// Links of the router that are not desired, by whatever name: one may hold the index that `gwE` asks for.
     pub(super) fn surplus_in_router(&mut self) {
-        let wanted = |name: &str| {
-            self.wanted
+        let desired = |name: &str| {
+            self.desired
                 .links
                 .iter()
                 .any(|link| link.place == NetnsKind::Router && link.name == name)
         };
         let links = self.router.into_iter().flat_map(|router| router.links.keys());
-        let surplus: Vec<_> = links.filter(|name| *name != "lo" && !wanted(name)).cloned().collect();
+        let surplus: Vec<_> = links.filter(|name| *name != "lo" && !desired(name)).cloned().collect();
         for name in surplus {
             self.push(Action::DeleteLink {
                 place: NetnsKind::Router,

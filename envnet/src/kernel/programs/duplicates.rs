@@ -18,7 +18,7 @@ use aya::{
 
 use super::{bpffs, pinned::bpf, pinned_program, shared, tcx_programs};
 use crate::{
-    kernel::{former, netlink::Netlink, netns::Netns, tables},
+    kernel::{former, netlink::Netlink, netns::Netns, pinned_maps},
     names::Instance,
     topology::{AttachPoint, PROGRAMS},
 };
@@ -47,7 +47,7 @@ fn own_programs(instance: &Instance) -> Result<BTreeSet<u32>> {
     let mut maps = BTreeSet::new();
     for directory in fs::read_dir(bpffs::directory(instance))? {
         let directory = directory?;
-        if tables::layout_of(&directory.file_name().to_string_lossy()).is_some() {
+        if pinned_maps::layout_of(&directory.file_name().to_string_lossy()).is_some() {
             for pin in fs::read_dir(directory.path())? {
                 maps.extend(MapInfo::from_pin(pin?.path()).ok().map(|map| map.id()));
             }

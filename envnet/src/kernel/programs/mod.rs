@@ -37,8 +37,8 @@ use super::{
     bpffs, former,
     netlink::{Link, Netlink},
     netns::Netns,
+    pinned_maps::{self, PinnedMaps},
     pins,
-    tables::{self, Tables},
 };
 use crate::{
     EBPF_OBJECT,
@@ -136,7 +136,7 @@ impl Programs {
                 xdp.insert(role.name, Driver { id, program });
             }
         }
-        if !tables::are_used(instance, &maps)? {
+        if !pinned_maps::are_used(instance, &maps)? {
             return Ok(None);
         }
         Ok(Some(Self {
@@ -164,7 +164,7 @@ impl Programs {
     pub fn load(instance: &Instance) -> Result<Self> {
         bpffs::ensure_mounted()?;
         let directory = bpffs::directory(instance);
-        let maps_directory = tables::directory(instance);
+        let maps_directory = pinned_maps::directory(instance);
         let pins = pins::programs_directory(&directory);
         for folder in [&maps_directory, &pins, &directory.join("links")] {
             fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -180,9 +180,9 @@ impl Programs {
         }
         // Where drops are counted when the table of drops is full. Before the programs are pinned, which is what tells the
         // next command that all of this has been done.
-        let mut tables = Tables::open(instance)?.context("the maps just pinned are gone")?;
+        let mut maps = PinnedMaps::open(instance)?.context("the maps just pinned are gone")?;
         for &reason in DropReason::ALL {
-            tables.make_drop_counter(DropKey {
+            maps.make_drop_counter(DropKey {
                 environment: 0,
                 internal: Address::UNSPECIFIED,
                 reason: reason as u32,
@@ -212,7 +212,7 @@ impl Programs {
     /// another name.
     pub fn forget_others(instance: &Instance) -> Result<()> {
         let directory = bpffs::directory(instance);
-        former::rename_map_pins(&tables::directory(instance))?;
+        former::rename_map_pins(&pinned_maps::directory(instance))?;
         let own = pins::own_directories(instance);
         for entry in fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))? {
             let path = entry?.path();

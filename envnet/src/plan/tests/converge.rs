@@ -1,4 +1,4 @@
-//! Attach and detach reach what is wanted from everywhere, and leave alone what is right.
+//! Attach and detach reach what is desired from everywhere, and leave alone what is right.
 
 use super::*;
 
@@ -128,7 +128,13 @@ fn damage_is_repaired() {
 fn a_crash_anywhere_is_repaired_by_attach_and_cleaned_by_detach() {
     for mode in ["macvlan", "bridge"] {
         let config = config("1-2", mode, &[2, 3]);
-        let steps = attach(&wanted(&config), &Model::new().observed, &Instance::Host, Others::Go).expect("no conflict");
+        let steps = attach(
+            &desired(&config),
+            &Model::new().observed,
+            &Instance::Host,
+            Others::Prune,
+        )
+        .expect("no conflict");
         for survived in 0..steps.len() {
             let crashed = || {
                 let mut model = Model::new();
@@ -148,7 +154,7 @@ fn a_crash_anywhere_is_repaired_by_attach_and_cleaned_by_detach() {
 }
 
 #[test]
-fn inverses_take_everything_back() {
+fn inverses_roll_everything_back() {
     let config = config("1-2", "bridge", &[2, 3]);
     let mut model = Model::new();
     let changes = model.attach(&config);
@@ -159,7 +165,7 @@ fn inverses_take_everything_back() {
 }
 
 #[test]
-fn taking_an_upgrade_back_leaves_running_programs_alone() {
+fn rolling_an_upgrade_back_leaves_running_programs_alone() {
     let config = config("1-2", "macvlan", &[2, 3]);
     let mut model = Model::new();
     model.attach(&config);
@@ -173,7 +179,7 @@ fn taking_an_upgrade_back_leaves_running_programs_alone() {
     }
     for pins in [model.observed.pins.clone(), PinState::Absent] {
         model.observed.pins = pins;
-        let changes = attach(&wanted(&config), &model.observed, &Instance::Host, Others::Go).expect("no conflict");
+        let changes = attach(&desired(&config), &model.observed, &Instance::Host, Others::Prune).expect("no conflict");
         assert!(
             changes
                 .iter()
@@ -204,11 +210,11 @@ fn removals_wait_for_everything_else() {
     assert_eq!(
         [rest, addresses, close, links, forget, maps],
         [
-            Phase::Rest,
+            Phase::Configure,
             Phase::Shared,
-            Phase::Close,
+            Phase::CutTraffic,
             Phase::Shared,
-            Phase::Forget,
+            Phase::CleanUp,
             Phase::Shared
         ]
     );
@@ -220,7 +226,7 @@ fn what_is_not_envnets_is_refused() {
     let refuse = |change: fn(&mut Observed)| {
         let mut model = Model::new();
         change(&mut model.observed);
-        attach(&wanted(&config), &model.observed, &Instance::Host, Others::Go)
+        attach(&desired(&config), &model.observed, &Instance::Host, Others::Prune)
             .expect_err("a conflict")
             .to_string()
     };

@@ -56,7 +56,7 @@ fn changed(environments: &str, (from, to): (&str, &str)) -> Config {
     Config::parse(&text.replace(from, to), Path::new("test.toml")).expect("a good configuration")
 }
 
-fn wanted(config: &Config) -> Wanted {
+fn desired(config: &Config) -> Desired {
     let facts = HostFacts {
         identity: "host".into(),
         uplink: UPLINK,
@@ -65,7 +65,7 @@ fn wanted(config: &Config) -> Wanted {
         tap_user: Some(64),
         tap_group: None,
     };
-    desired::wanted(config, &Instance::Host, &facts)
+    desired::desired(config, &Instance::Host, &facts)
 }
 
 fn kernel_link(index: u32, name: &str, kind: Kind) -> KernelLink {

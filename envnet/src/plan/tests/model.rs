@@ -37,7 +37,7 @@ impl Model {
     }
 
     pub(super) fn attach(&mut self, config: &Config) -> Vec<Change> {
-        let changes = attach(&wanted(config), &self.observed, &Instance::Host, Others::Go).expect("no conflict");
+        let changes = attach(&desired(config), &self.observed, &Instance::Host, Others::Prune).expect("no conflict");
         for change in &changes {
             self.apply(change);
         }

@@ -9,7 +9,7 @@ fn part(config: &Config, part: &str, model: &Model) -> Result<Vec<Change>, Confl
         .clone()
         .only(&part, Path::new("test.toml"))
         .expect("they are in the file");
-    attach(&wanted(&config), &model.observed, &Instance::Host, Others::Stay)
+    attach(&desired(&config), &model.observed, &Instance::Host, Others::Keep)
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn a_part_is_changed_alone() {
         assert!(model.observed.routers.keys().eq(&[1, 2, 3, 4]));
 
         let two = "2,4,9".parse().expect("a list");
-        let changes = detach_part(&model.observed, &Instance::Host, &two).expect("no conflict");
+        let changes = detach_selection(&model.observed, &Instance::Host, &two).expect("no conflict");
         let others = |change: &Change| matches!(change.environment, None | Some(2 | 4));
         assert!(changes.iter().all(others), "{changes:?}");
         for change in &changes {
@@ -47,10 +47,10 @@ fn a_part_is_changed_alone() {
                 .map(|port| number(&port.environment))
                 .all(|number| number == 1 || number == 3)
         );
-        assert_eq!(detach_part(&model.observed, &Instance::Host, &two), Ok(Vec::new()));
+        assert_eq!(detach_selection(&model.observed, &Instance::Host, &two), Ok(Vec::new()));
 
         let rest = "1,3".parse().expect("a list");
-        for change in detach_part(&model.observed, &Instance::Host, &rest).expect("no conflict") {
+        for change in detach_selection(&model.observed, &Instance::Host, &rest).expect("no conflict") {
             model.apply(&change);
         }
         assert_clean(&model);
@@ -130,10 +130,10 @@ fn a_port_that_goes_is_named() {
     let tap = model.observed.links["vm1.3"].index;
     let shown = |model: &Model| {
         let changes = attach(
-            &wanted(&config("1", "macvlan", &[2])),
+            &desired(&config("1", "macvlan", &[2])),
             &model.observed,
             &Instance::Host,
-            Others::Go,
+            Others::Prune,
         );
         let changes = changes.expect("no conflict");
         let ports = changes
@@ -147,16 +147,16 @@ fn a_port_that_goes_is_named() {
 }
 
 #[test]
-fn what_cannot_be_taken_back_says_why() {
+fn what_cannot_be_rolled_back_says_why() {
     let mut model = Model::new();
     let old = config("1-2", "macvlan", &[2, 3]);
     let mut changes = model.attach(&old);
     changes.extend(
         attach(
-            &wanted(&config("1", "bridge", &[2])),
+            &desired(&config("1", "bridge", &[2])),
             &model.observed,
             &Instance::Host,
-            Others::Go,
+            Others::Prune,
         )
         .expect("no conflict"),
     );
@@ -164,7 +164,7 @@ fn what_cannot_be_taken_back_says_why() {
     for change in changes {
         let removes = change.to_string().starts_with("- ");
         let removes = removes && !matches!(change.action, Action::RemovePins);
-        let nothing_missed = change.inverse().is_some() || change.loss().is_some();
+        let nothing_missed = change.inverse().is_some() || change.irreversible().is_some();
         assert!(nothing_missed || !removes, "{change}");
     }
 }
@@ -183,12 +183,12 @@ fn maps_of_another_shape_are_refused() {
     let mut model = Model::new();
     model.pins().maps = MapState::Unfit("a map is not right".to_owned());
     let config = config("1", "macvlan", &[2]);
-    let refused = attach(&wanted(&config), &model.observed, &Instance::Host, Others::Go);
+    let refused = attach(&desired(&config), &model.observed, &Instance::Host, Others::Prune);
     assert!(matches!(refused, Err(Conflict::Maps(_))), "{refused:?}");
 }
 
 #[test]
-fn another_layout_keeps_what_it_was_given_when_an_upgrade_is_taken_back() {
+fn another_layout_keeps_what_it_was_given_when_an_upgrade_is_rolled_back() {
     let config = config("1", "macvlan", &[2]);
     let mut model = Model::new();
     model.attach(&config);

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ::envnet::{kernel::tables::Tables, names::Instance};
+use ::envnet::{kernel::pinned_maps::PinnedMaps, names::Instance};
 use anyhow::{Context, Result, bail};
 use envnet_common::maps::{Mapping, MappingKey};
 use envnet_lab::{Configuration, addresses::ROLES, directory::Directory, envnet as command, interrupt};
@@ -79,8 +79,8 @@ struct Attached {
 }
 
 impl Attached {
-    fn tables(testbed: &Testbed) -> Result<Tables> {
-        Tables::open(&Instance::Named(testbed.host.name().to_owned()))?.context("envnet has pinned no maps")
+    fn maps(testbed: &Testbed) -> Result<PinnedMaps> {
+        PinnedMaps::open(&Instance::Named(testbed.host.name().to_owned()))?.context("envnet has pinned no maps")
     }
 }
 
@@ -93,18 +93,18 @@ impl Standing for Attached {
     /// Nobody who uses envnet can do this: it would lose frames where the other end of a veth has no NAPI.
     fn take_as_tap(&self, testbed: &Testbed, interface: &str, is_tap: bool) -> Result<()> {
         let index = index(&testbed.host, interface)?;
-        let mut tables = Self::tables(testbed)?;
+        let mut maps = Self::maps(testbed)?;
         if is_tap {
             // The kernel looks for the device in the caller's namespace.
-            testbed.host.run(|| Ok(tables.taps.insert(index, index, None, 0)?))
+            testbed.host.run(|| Ok(maps.taps.insert(index, index, None, 0)?))
         } else {
-            Ok(tables.taps.remove(index)?)
+            Ok(maps.taps.remove(index)?)
         }
     }
 
     /// Through the pinned maps: a guest in the configuration has a tap, and nobody wants 100,000 of them here.
     fn fill(&mut self, testbed: &Testbed, mappings: usize) -> Result<bool> {
-        let mut tables = Self::tables(testbed)?;
+        let mut maps = Self::maps(testbed)?;
         let already = ROLES.len() * usize::from(ENVIRONMENTS);
         for (internal, external) in super::unused(mappings.saturating_sub(already)) {
             let key = MappingKey {
@@ -114,7 +114,7 @@ impl Standing for Attached {
             let mapping = Mapping {
                 external: external.into(),
             };
-            insert(&mut tables, key, mapping)?;
+            insert(&mut maps, key, mapping)?;
         }
         Ok(true)
     }
@@ -122,10 +122,10 @@ impl Standing for Attached {
 
 /// Inserts until the kernel has memory for it: what each processor has of its own it takes from pages that are prepared
 /// aside, and thousands of entries at once are faster than that on a busy machine.
-fn insert(tables: &mut Tables, key: MappingKey, mapping: Mapping) -> Result<()> {
+fn insert(maps: &mut PinnedMaps, key: MappingKey, mapping: Mapping) -> Result<()> {
     let end = Instant::now() + PATIENCE;
     loop {
-        match tables.insert_mapping(key, mapping) {
+        match maps.insert_mapping(key, mapping) {
             Err(_) if Instant::now() < end => interrupt::sleep(Duration::from_millis(5))?,
             inserted => return inserted,
         }

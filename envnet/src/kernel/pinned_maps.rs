@@ -57,7 +57,7 @@ pub fn are_used(instance: &Instance, used: &BTreeSet<u32>) -> Result<bool> {
 }
 
 /// The instance's pinned maps.
-pub struct Tables {
+pub struct PinnedMaps {
     /// Interface index of `gwE` → environment.
     pub environments: HashMap<MapData, u32, Environment>,
     /// Internal address → external address.
@@ -79,12 +79,12 @@ pub struct Tables {
     /// External address → mapping, and where the guest is.
     pub endpoints: HashMap<MapData, Address, Endpoint>,
     /// Which port an Ethernet address is behind.
-    pub stations: HashMap<MapData, FdbKey, FdbEntry>,
+    pub fdb: HashMap<MapData, FdbKey, FdbEntry>,
     /// Ethernet addresses of next hops.
     pub next_hops: HashMap<MapData, Address, NextHop>,
 }
 
-impl Tables {
+impl PinnedMaps {
     /// Opens the pinned maps, if there are any.
     pub fn open(instance: &Instance) -> Result<Option<Self>> {
         let directory = directory(instance);
@@ -106,7 +106,7 @@ impl Tables {
             ports: Map::HashMap(map(maps::PORTS)?).try_into()?,
             taps: Map::DevMapHash(map(maps::TAPS)?).try_into()?,
             endpoints: Map::HashMap(map(maps::ENDPOINTS)?).try_into()?,
-            stations: Map::LruHashMap(map(maps::FDB)?).try_into()?,
+            fdb: Map::LruHashMap(map(maps::FDB)?).try_into()?,
             next_hops: Map::LruHashMap(map(maps::NEXT_HOPS)?).try_into()?,
         }))
     }
@@ -191,9 +191,9 @@ impl Tables {
     }
 
     fn remove_stations(&mut self, which: impl Fn(&FdbKey, &FdbEntry) -> bool) -> Result<()> {
-        let stations: Vec<(FdbKey, FdbEntry)> = self.stations.iter().collect::<Result<_, _>>()?;
-        let mut keys = stations.iter().filter(|(key, station)| which(key, station));
-        keys.try_for_each(|(key, _)| absent_is_fine(self.stations.remove(key)))
+        let fdb: Vec<(FdbKey, FdbEntry)> = self.fdb.iter().collect::<Result<_, _>>()?;
+        let mut keys = fdb.iter().filter(|(key, station)| which(key, station));
+        keys.try_for_each(|(key, _)| absent_is_fine(self.fdb.remove(key)))
     }
 
     fn remove_drops(&mut self, which: impl Fn(&DropKey) -> bool) -> Result<()> {

@@ -21,7 +21,7 @@ pub struct KnownPort {
 }
 
 /// An observation with what belongs to which environment.
-pub struct Inventory<'a> {
+pub struct ObservedIndex<'a> {
     /// All there is.
     pub observed: &'a Observed,
     /// Whose marks count.
@@ -36,11 +36,11 @@ pub struct Inventory<'a> {
     entries: HashMap<u32, Vec<KnownPort>>,
 }
 
-impl<'a> Inventory<'a> {
+impl<'a> ObservedIndex<'a> {
     /// Sorts an observation.
     #[must_use]
     pub fn new(observed: &'a Observed, instance: &'a Instance) -> Self {
-        let mut inventory = Self {
+        let mut known = Self {
             observed,
             instance,
             links: HashMap::new(),
@@ -52,34 +52,34 @@ impl<'a> Inventory<'a> {
             entries: HashMap::new(),
         };
         for link in observed.links.values() {
-            inventory.by_index.insert(link.index, link);
+            known.by_index.insert(link.index, link);
             let altnames = link.altnames.iter().map(|name| (name.as_str(), link.name.as_str()));
-            inventory.altnames.extend(altnames);
+            known.altnames.extend(altnames);
             if let Some(master) = link.master {
-                inventory.ports.entry(master).or_default().push(link);
+                known.ports.entry(master).or_default().push(link);
             }
             if let Some(number) = link.owner(instance) {
-                inventory.links.entry(number).or_default().push(link);
+                known.links.entry(number).or_default().push(link);
             }
         }
         for ((point, name), attached) in &observed.attached {
             let link = observed.links.get(name);
-            let home = link.and_then(|link| inventory.home(link.index));
+            let home = link.and_then(|link| known.home(link.index));
             if let Some(number) = home.filter(|_| point.is_fast_path() && *attached != Attached::Nothing) {
-                inventory.accelerated.entry(number).or_default().insert(name, *point);
+                known.accelerated.entry(number).or_default().insert(name, *point);
             }
         }
         for (external, endpoint) in &observed.fast.endpoints {
             let number = endpoint.environment.number;
-            inventory.endpoints.entry(number).or_default().push(*external);
+            known.endpoints.entry(number).or_default().push(*external);
         }
         for (index, port) in &observed.fast.ports {
             let number = port.environment.number;
-            let link = inventory.link_at(*index).map(|link| link.name.clone());
+            let link = known.link_at(*index).map(|link| link.name.clone());
             let port = KnownPort { index: *index, link };
-            inventory.entries.entry(number).or_default().push(port);
+            known.entries.entry(number).or_default().push(port);
         }
-        inventory
+        known
     }
 
     /// The environments of which anything at all is there.

@@ -1,4 +1,4 @@
-//! What every command that looks at the kernel does first: privileges, namespace, lock, survey.
+//! What every command that looks at the kernel does first: privileges, mounts and namespace, then a look at the host.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -7,22 +7,23 @@ use anyhow::{Context, Result, ensure};
 use crate::{
     cli::Cli,
     config::Config,
-    desired::{self, Wanted},
+    desired::{self, Desired},
     host,
+    inspect::HostLinks,
     kernel::{bpffs, netlink::Netlink, netns::Netns, programs::Hook},
     names::Instance,
     observe::{self, Depth, Observed},
 };
 
 /// A command at work on one host.
-pub(super) struct Session {
+pub(super) struct HostContext {
     pub(super) instance: Instance,
     pub(super) host: Netns,
     /// How programs are attached, if it is said.
     pub(super) hook: Option<Hook>,
 }
 
-impl Session {
+impl HostContext {
     pub(super) fn open(cli: &Cli) -> Result<Self> {
         host::check_privileges(cli.command.name())?;
         let release = nix::sys::utsname::uname().context("cannot ask for the kernel's release")?;
@@ -53,40 +54,32 @@ impl Session {
         })
     }
 
-    /// Says what a configuration wants of this host, and what is there.
-    pub(super) async fn survey(&self, config: &Config) -> Result<(Wanted, Observed)> {
+    /// What a configuration asks of this host, and what is there: inspects the host, checks it, says what is desired, and
+    /// observes the rest.
+    pub(super) async fn compare(&self, config: &Config) -> Result<(Desired, Observed)> {
         let netlink = Netlink::open(&self.host)?;
-        let links = netlink.links().await?;
-        let foreign: BTreeMap<u32, &str> = links
-            .iter()
-            .filter(|link| link.owner(&self.instance).is_none())
-            .map(|link| (link.index, link.name.as_str()))
-            .collect();
-        let addresses: Vec<_> = netlink
-            .addresses()
-            .await?
-            .into_iter()
-            .filter_map(|(index, address)| Some(((*foreign.get(&index)?).to_owned(), address)))
-            .collect();
-        let facts = host::check(config, &links, &addresses)?;
-        let wanted = desired::wanted(config, &self.instance, &facts);
-        if let Some(uplink) = &wanted.uplink {
-            host::check_programs(&netlink, &self.instance, uplink, &links, self.hook).await?;
+        let inspected = HostLinks::inspect(&netlink).await?;
+        let facts = host::check(config, &self.instance, &inspected)?;
+        let desired = desired::desired(config, &self.instance, &facts);
+        if let Some(uplink) = &desired.uplink {
+            host::check_programs(&netlink, &self.instance, uplink, &inspected.links, self.hook).await?;
         }
-        let observed = observe::observe(
-            &self.host,
-            &self.instance,
-            &wanted.environments,
-            self.hook,
-            Depth::Everything,
-        )
-        .await?;
-        Ok((wanted, observed))
+        let (environments, depth) = (&desired.environments, Depth::Everything);
+        let observed = observe::observe(&self.host, &self.instance, inspected, environments, self.hook, depth)?;
+        Ok((desired, observed))
     }
 
     /// Looks at what is there, whatever the configuration says.
     pub(super) async fn observe(&self, depth: Depth) -> Result<Observed> {
-        observe::observe(&self.host, &self.instance, &BTreeMap::new(), self.hook, depth).await
+        let inspected = HostLinks::inspect(&Netlink::open(&self.host)?).await?;
+        observe::observe(
+            &self.host,
+            &self.instance,
+            inspected,
+            &BTreeMap::new(),
+            self.hook,
+            depth,
+        )
     }
 }
 
