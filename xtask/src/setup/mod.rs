@@ -7,9 +7,13 @@ mod show;
 mod system;
 mod table;
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::Args;
 
 use xtask::{
@@ -134,12 +138,9 @@ fn provide(tool: &Tool) -> Result<()> {
     };
     private::fetch(tool.set)
         .and_then(|()| private::link(tool, true))
-        .with_context(|| {
-            let command = Distribution::here().command(&[tool]);
-            format!(
-                "{} cannot be had: {reason}, and there is no private copy. As root: `{command}`",
-                tool.name
-            )
+        .map_err(|cause| {
+            let (name, command) = (tool.name, Distribution::here().command(&[tool]));
+            anyhow!("{name} cannot be had: {reason}, and no private copy: {cause:#}. One way out, as root: `{command}`")
         })
 }
 
@@ -169,7 +170,7 @@ fn on_system(tool: &Tool) -> Found {
     let Some(path) = find(tool.name) else {
         return Found::Missing;
     };
-    let said = match output(Command::new(&path).args(version_arguments(tool))) {
+    let said = match ask_version(tool, &path) {
         Ok(said) => said,
         Err(error) => {
             return Found::Bad {
@@ -192,8 +193,9 @@ fn on_system(tool: &Tool) -> Found {
     }
 }
 
-fn version_arguments(tool: &Tool) -> [&'static str; 1] {
-    [tool.version]
+/// What a tool's program says of its version. Some programs are several tools, and go by the name that they are called by.
+fn ask_version(tool: &Tool, program: &Path) -> Result<String> {
+    output(Command::new(program).arg0(tool.name).arg(tool.version))
 }
 
 /// The first thing in a text that looks like a version: two numbers with a dot between them.

@@ -279,7 +279,7 @@ pub(crate) fn link(tool: &Tool, wanted: bool) -> Result<()> {
     }
     let program = program(tool).with_context(|| format!("the packages have no program {}", tool.name))?;
     // A program that is there but does not run would fail later, at a worse place.
-    output(Command::new(&program).args(super::version_arguments(tool)))?;
+    super::ask_version(tool, &program)?;
     if fs::read_link(&link).is_ok_and(|target| target == program) {
         return Ok(());
     }

@@ -12,10 +12,10 @@ use xtask::{
 };
 
 use super::{
-    Apt, Distribution, Found, on_system, private,
+    Apt, Distribution, Found, ask_version, on_system, private,
     rust::cargo_deny,
     table::{TOOLS, Tool},
-    version, version_arguments,
+    version,
 };
 use crate::kernels;
 
@@ -54,7 +54,7 @@ fn program(tool: &Tool) -> Result<Row> {
     let (found, said) = match (&system, private) {
         (Found::Good { path, version }, _) => (path.display().to_string(), version.clone()),
         (_, Some(path)) => {
-            let said = output(Command::new(&path).args(version_arguments(tool))).unwrap_or_default();
+            let said = ask_version(tool, &path).unwrap_or_default();
             (
                 path.display().to_string(),
                 version(&said).map_or_else(String::new, |(text, _)| text),
