@@ -18,6 +18,9 @@ use crate::{
 };
 
 const SECOND: u64 = 1_000_000_000;
+/// Multicast to all IPv6 routers, ff02::2, as Ethernet sends it (RFC 2464, section 7).
+const ALL_ROUTERS: [u8; 6] = [0x33, 0x33, 0, 0, 0, 2];
+const IPV6: u16 = 0x86dd;
 /// Longer than a bridge remembers.
 const LONG: u64 = 301 * SECOND;
 
@@ -58,6 +61,30 @@ fn heard_stations_are_learned() {
     assert_eq!(station.interface, LOOPBACK);
     assert!(station.last_seen >= before);
     assert_eq!(harness.station(OTHER_ENVIRONMENT, GUEST_MAC), None);
+}
+
+/// A frame that says nothing but its source refreshes the entry of its own port. It makes none, and moves none.
+#[test]
+fn a_frame_without_an_ip_address_refreshes_its_entry() {
+    let mut harness = Harness::load();
+    harness.learn(Some(GUEST));
+    let solicitation = frame(ALL_ROUTERS, GUEST_MAC, IPV6, &[0x60; 48]);
+    harness.observe(Program::GuestIngress, &solicitation).unwrap();
+    assert_eq!(harness.station(ENVIRONMENT, GUEST_MAC), None);
+
+    harness.set_station(ENVIRONMENT, GUEST_MAC, LOOPBACK, now() - SECOND / 4);
+    let before = now();
+    harness.observe(Program::GuestIngress, &solicitation).unwrap();
+    let refreshed = harness.station(ENVIRONMENT, GUEST_MAC).expect("refreshed");
+    assert!(
+        refreshed.last_seen >= before && refreshed.interface == LOOPBACK,
+        "{refreshed:?}"
+    );
+
+    harness.set_station(ENVIRONMENT, GUEST_MAC, NOWHERE, now() - SECOND);
+    harness.observe(Program::GuestIngress, &solicitation).unwrap();
+    let elsewhere = harness.station(ENVIRONMENT, GUEST_MAC).expect("still there");
+    assert_eq!(elsewhere.interface, NOWHERE);
 }
 
 /// Who was quiet while somebody else spoke in its name only has to speak.
