@@ -10,6 +10,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod desired;
+mod fnv;
 pub mod host;
 pub mod inspect;
 pub mod kernel;

@@ -4,7 +4,7 @@ use envnet_common::Mac;
 
 pub use envnet_common::maps::ROUTER_INSIDE_MAC;
 
-use crate::topology;
+use crate::{fnv::fnv1a, topology};
 
 /// `gwE` gets the interface index `ROUTER_WAN_INDEX_BASE` + E, so that a program can tell the environment from the index:
 /// indices are otherwise handed out per namespace and would all be alike. Far above what a namespace uses by itself.
@@ -149,10 +149,7 @@ pub fn derived_mac(host: &str, instance: &Instance, environment: u32, role: MacR
 /// FNV-1a with the last steps of `MurmurHash3`, without which texts that differ at their ends would share most bits. It is
 /// stable for ever, unlike the standard library's hashers.
 fn hash(texts: &[&str]) -> u64 {
-    let bytes = texts.iter().flat_map(|text| text.bytes().chain([0]));
-    let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let mut hash = fnv1a(texts.iter().flat_map(|text| text.bytes().chain([0])));
     for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
         hash = (hash ^ hash >> 33).wrapping_mul(factor);
     }

@@ -1,5 +1,6 @@
 //! What envnet asks of the kernel, one file per interface: namespaces, netlink, the tun device, sysctls and BPF.
 
+mod bpf;
 pub mod bpffs;
 mod former;
 pub mod netlink;

@@ -14,7 +14,7 @@ use aya_obj::Object;
 use envnet_common::maps;
 
 use super::{bpffs, former, pinned_maps};
-use crate::{EBPF_OBJECT, names::Instance};
+use crate::{EBPF_OBJECT, fnv::fnv1a, names::Instance};
 
 /// Where this build of envnet keeps an instance's pins.
 #[must_use]
@@ -30,10 +30,8 @@ pub fn own_directories(instance: &Instance) -> [PathBuf; 3] {
 /// Where this build keeps its programs, below an instance's directory.
 #[must_use]
 pub fn programs_directory(directory: &Path) -> PathBuf {
-    // FNV-1a, 64 bits: only has to tell builds apart.
-    let hash = EBPF_OBJECT.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    // It only has to tell builds apart.
+    let hash = fnv1a(EBPF_OBJECT.iter().copied());
     directory.join(format!("programs-{hash:016x}"))
 }
 

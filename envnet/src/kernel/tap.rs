@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    mem,
     os::fd::{AsRawFd, OwnedFd},
 };
 
@@ -46,14 +47,13 @@ fn open_with(netns: &Netns, name: &str, flags: u16) -> Result<Tap> {
                 .write(true)
                 .open("/dev/net/tun")
                 .context("cannot open /dev/net/tun")?;
-            let mut request = InterfaceRequest {
-                name: [0; libc::IFNAMSIZ],
-                flags,
-                reserved: [0; 22],
-            };
-            request.name[..name.len()].copy_from_slice(name.as_bytes());
-            // SAFETY: the kernel reads and writes one `struct ifreq` (40 bytes), which `InterfaceRequest` is laid out as,
-            // and the file is open for the duration of the call.
+            // SAFETY: the structure has only integers and pointers, for which zero is a value.
+            let mut request: libc::ifreq = unsafe { mem::zeroed() };
+            for (to, from) in request.ifr_name.iter_mut().zip(name.as_bytes()) {
+                *to = libc::c_char::from_ne_bytes([*from]);
+            }
+            request.ifr_ifru.ifru_flags = flags.cast_signed();
+            // SAFETY: the kernel reads and writes one `struct ifreq`, and the file is open for the duration of the call.
             unsafe { request::tun_set_interface(file.as_raw_fd(), (&raw const request).cast()) }?;
             Ok(file.into())
         })?
@@ -72,14 +72,6 @@ const TAP_FLAGS: u16 = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as
 
 /// `linux/if_tun.h`: never attach to a tap that exists.
 const IFF_TUN_EXCL: u16 = 0x8000;
-
-/// The part of `struct ifreq` that `TUNSETIFF` uses, padded to its whole size.
-#[repr(C)]
-struct InterfaceRequest {
-    name: [u8; libc::IFNAMSIZ],
-    flags: u16,
-    reserved: [u8; 22],
-}
 
 impl Tap {
     /// Lets this user or group open the tap, besides root.

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::fd::AsFd as _,
     sync::OnceLock,
     thread,
     time::{Duration, Instant},
@@ -16,9 +16,9 @@ use aya::{
     programs::{ProgramInfo, TcAttachType, loaded_programs},
 };
 
-use super::{bpffs, pinned::bpf, pinned_program, shared, tcx_programs};
+use super::{bpffs, pinned_program, shared, tcx_programs};
 use crate::{
-    kernel::{former, netlink::Netlink, netns::Netns, pinned_maps},
+    kernel::{bpf, former, netlink::Netlink, netns::Netns, pinned_maps},
     names::Instance,
     topology::{AttachPoint, PROGRAMS},
 };
@@ -116,39 +116,12 @@ pub async fn remove_duplicates(
     Ok(())
 }
 
-/// The part of `union bpf_attr` that detaching a program uses (linux/bpf.h).
-#[repr(C)]
-#[derive(Default)]
-struct Detach {
-    interface: u32,
-    program: u32,
-    hook: u32,
-    flags: u32,
-    replaced: u32,
-    relative: u32,
-    revision: u64,
-}
-
 /// Takes a program from a tcx hook that no link holds there; aya only knows links. To be called in the interface's namespace.
 fn detach_tcx(interface: u32, direction: TcAttachType, program: u32) -> Result<()> {
-    const BPF_PROG_DETACH: libc::c_long = 9;
-    const BPF_TCX_INGRESS: u32 = 46;
-    const BPF_TCX_EGRESS: u32 = 47;
     let mut loaded = loaded_programs().filter_map(Result::ok);
     let Some(info) = loaded.find(|info| info.id() == program) else {
         return Ok(());
     };
-    let descriptor = info.fd()?;
-    let mut attributes = Detach {
-        interface,
-        program: descriptor.as_fd().as_raw_fd().cast_unsigned(),
-        hook: if direction == TcAttachType::Egress {
-            BPF_TCX_EGRESS
-        } else {
-            BPF_TCX_INGRESS
-        },
-        ..Detach::default()
-    };
-    bpf(BPF_PROG_DETACH, &mut attributes).context("BPF_PROG_DETACH")?;
-    Ok(())
+    let program = info.fd()?;
+    bpf::detach_tcx(interface, direction, program.as_fd()).context("BPF_PROG_DETACH")
 }

@@ -2,19 +2,15 @@
 
 use std::{
     collections::BTreeSet,
-    ffi::CString,
     fs, io,
-    os::{
-        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-        unix::ffi::OsStrExt as _,
-    },
+    os::fd::{AsFd as _, AsRawFd as _},
     path::Path,
 };
 
 use anyhow::{Context, Result};
 
 use super::{bpffs, shared};
-use crate::{names::Instance, topology};
+use crate::{kernel::bpf, names::Instance, topology};
 
 /// A pinned tcx or XDP link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,77 +21,18 @@ pub struct Pinned {
     pub interface: u32,
 }
 
-/// `BPF_OBJ_GET` and `BPF_OBJ_GET_INFO_BY_FD` of `enum bpf_cmd` (linux/bpf.h).
-const OBJ_GET: libc::c_long = 7;
-const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
-
-/// The part of `union bpf_attr` that opening a pin uses.
-#[repr(C)]
-struct Get {
-    path: u64,
-    descriptor: u32,
-    flags: u32,
-}
-
-/// The part of `union bpf_attr` that asking about a descriptor uses.
-#[repr(C)]
-struct GetInfo {
-    descriptor: u32,
-    length: u32,
-    info: u64,
-}
-
-/// The beginning of `struct bpf_link_info`. Links by tcx and XDP both have the interface first in their part of it.
-#[repr(C, align(8))]
-#[derive(Default)]
-struct Info {
-    kind: u32,
-    id: u32,
-    program: u32,
-    padding: u32,
-    interface: u32,
-}
-
 impl Pinned {
     /// Looks at a pin; none when there is none, or when it is not one of a link.
     #[must_use]
     pub fn at(pin: &Path) -> Option<Self> {
-        let path = CString::new(pin.as_os_str().as_bytes()).ok()?;
-        let mut get = Get {
-            path: path.as_ptr().expose_provenance() as u64,
-            descriptor: 0,
-            flags: 0,
-        };
-        let descriptor = i32::try_from(bpf(OBJ_GET, &mut get).ok()?).ok()?;
-        // SAFETY: the kernel has just made the descriptor for this call.
-        let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
+        let descriptor = bpf::open_pin(pin).ok()?;
         let target = fs::read_link(format!("/proc/self/fd/{}", descriptor.as_raw_fd())).ok()?;
         // Something else's pin would be described in another way. Kernels differ in the name.
         if !["anon_inode:bpf-link", "anon_inode:bpf_link"].contains(&target.to_str()?) {
             return None;
         }
-        let mut info = Info::default();
-        let mut get_info = GetInfo {
-            descriptor: descriptor.as_raw_fd().cast_unsigned(),
-            length: u32::try_from(size_of::<Info>()).ok()?,
-            info: (&raw mut info).expose_provenance() as u64,
-        };
-        bpf(OBJ_GET_INFO_BY_FD, &mut get_info).ok()?;
-        Some(Self {
-            program: info.program,
-            interface: info.interface,
-        })
-    }
-}
-
-/// Calls `bpf(2)` with the part of its attributes that a command uses.
-pub(super) fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_long> {
-    // SAFETY: the attributes, and what they point to, outlive the call, which uses no more of them than it is told.
-    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<T>()) };
-    if answer < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(answer)
+        let (program, interface) = bpf::link_info(descriptor.as_fd()).ok()?;
+        Some(Self { program, interface })
     }
 }
 
