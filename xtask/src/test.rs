@@ -24,6 +24,9 @@ pub(crate) struct Options {
     /// Run rows and namespaces under this kernel in QEMU, not under the running one; can be given more than once.
     #[arg(long, value_enum)]
     kernel: Vec<Kernel>,
+    /// Run only tests with one of these in their names.
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
 }
 
 /// What is tested, from the inside out.
@@ -79,7 +82,7 @@ pub(crate) fn test(options: &Options) -> Result<()> {
                 "the layer {} does not run under other kernels; leave out --kernel",
                 layer.name()
             );
-            outcomes.push(Outcome::of(layer, kernel));
+            outcomes.push(Outcome::of(layer, kernel, &options.names));
         }
     }
 
@@ -141,7 +144,7 @@ enum End {
 }
 
 impl Outcome {
-    fn of(layer: Layer, kernel: Option<Kernel>) -> Self {
+    fn of(layer: Layer, kernel: Option<Kernel>, names: &[String]) -> Self {
         let start = Instant::now();
         let name = kernel.map_or_else(
             || layer.name().to_owned(),
@@ -154,7 +157,7 @@ impl Outcome {
                 println!("does not run: {reason:#}");
                 End::NotRun(format!("{reason:#}"))
             }
-            Ok(means) => match layer.run(&means, &mut tally) {
+            Ok(means) => match layer.run(&means, names, &mut tally) {
                 Err(error) => End::Failed(format!("{error:#}")),
                 Ok(()) => End::Passed,
             },
@@ -208,13 +211,15 @@ impl Layer {
     }
 
     /// Runs the layer, adding its results to `tally`; an error unless all of it ran and passed.
-    fn run(self, means: &Means, tally: &mut Tally) -> Result<()> {
+    fn run(self, means: &Means, names: &[String], tally: &mut Tally) -> Result<()> {
         if self != Self::Units {
             // The tests use the command as people do.
             check(cargo().args(["build", "--package", "envnet"]))?;
         }
         let mut failures = Vec::new();
         for mut command in self.commands(means)? {
+            // The last words of each are for the test programs.
+            command.args(names);
             if !stream(&mut command, tally)? {
                 failures.push(describe(&command));
             }
@@ -270,12 +275,14 @@ impl Layer {
         }
         if self == Self::Units {
             let mut examples = cargo();
-            examples.args(["test", "--no-fail-fast", "--doc"]).args(UNITS);
+            examples.args(["test", "--no-fail-fast", "--doc"]).args(UNITS).arg("--");
             // Properties of the translation are next to its crate, because they see it from outside.
             let mut properties = cargo();
-            properties.args(["test", "--package", "envnet-common", "--test", "translation"]);
+            properties.args(["test", "--package", "envnet-common", "--test", "translation", "--"]);
             // A program without a library, which `--doc` would refuse.
-            test.args(["--lib", "--bins", "--package", "envnet-bench"]).args(UNITS);
+            test.args(["--lib", "--bins", "--package", "envnet-bench"])
+                .args(UNITS)
+                .arg("--");
             return Ok(vec![test, properties, examples]);
         }
         let mut runner = means.root.clone();
