@@ -78,16 +78,16 @@ fn fetch_once(set: Set) -> Result<()> {
     let start = Instant::now();
     let work = folder.join(format!("{}.new", set.name()));
     remove(&work)?;
-    let made = make(set, &work, &root);
+    let made = wanted(set).and_then(|packages| Ok((packages, make(set, packages, &work, &root)?)));
     if made.is_err() {
         remove(&work)?;
     }
-    let fetched = made?;
+    let (packages, fetched) = made?;
     remove(&root)?;
     fs::rename(&work, &root).with_context(|| format!("{} cannot be renamed to {}", work.display(), root.display()))?;
     println!(
         "fetched {} ({}) in {:.1} s, into {}: {}",
-        wanted(set)?.join(", "),
+        packages.join(", "),
         fetched.size(),
         start.elapsed().as_secs_f32(),
         root.display(),
@@ -123,9 +123,9 @@ fn wanted(set: Set) -> Result<&'static [&'static str]> {
     })
 }
 
-fn make(set: Set, work: &Path, root: &Path) -> Result<Fetched> {
+fn make(set: Set, packages: &[&str], work: &Path, root: &Path) -> Result<Fetched> {
     fs::create_dir_all(work)?;
-    let packages = [wanted(set)?, &["patchelf"]].concat();
+    let packages = [packages, &["patchelf"]].concat();
     let fetched = Apt::get()?.unpack_with_dependencies(&packages, work)?;
     for pattern in set.unused() {
         prune(work, pattern)?;

@@ -45,6 +45,11 @@ pub(super) fn table() -> Result<()> {
     Ok(())
 }
 
+/// The version in what a program says; empty when there is none.
+fn version_text(said: &str) -> String {
+    version(said).map_or_else(String::new, |(text, _)| text)
+}
+
 fn program(tool: &Tool) -> Result<Row> {
     let system = match Preference::get()? {
         Preference::System => on_system(tool),
@@ -55,10 +60,7 @@ fn program(tool: &Tool) -> Result<Row> {
         (Found::Good { path, version }, _) => (path.display().to_string(), version.clone()),
         (_, Some(path)) => {
             let said = ask_version(tool, &path).unwrap_or_default();
-            (
-                path.display().to_string(),
-                version(&said).map_or_else(String::new, |(text, _)| text),
-            )
+            (path.display().to_string(), version_text(&said))
         }
         (Found::Bad { path, reason }, None) => (format!("no: {} {reason}", path.display()), String::new()),
         (Found::Missing, None) => ("no".to_owned(), String::new()),
@@ -76,7 +78,7 @@ fn compiler() -> Row {
     let (found, said) = match Toolchain::choose() {
         Ok(toolchain) => {
             let said = output(Command::new(&toolchain.rustc).arg("--version")).unwrap_or_default();
-            let said = version(&said).map_or_else(String::new, |(text, _)| text);
+            let said = version_text(&said);
             (toolchain.rustc.display().to_string(), said)
         }
         Err(_) => ("no".to_owned(), String::new()),
@@ -96,8 +98,7 @@ fn cargo_program(name: &str, found: Option<std::path::PathBuf>, needed_by: &str)
     [
         name.into(),
         found.map_or_else(|| "no".into(), |path| path.display().to_string()),
-        said.and_then(|said| version(&said))
-            .map_or_else(String::new, |(text, _)| text),
+        version_text(&said.unwrap_or_default()),
         needed_by.into(),
         "cargo install --root .tools/cargo".into(),
     ]
@@ -108,9 +109,7 @@ fn component(verb: &str, name: &str) -> Row {
     [
         format!("cargo {verb}"),
         if said.is_ok() { "with cargo".into() } else { "no".into() },
-        said.ok()
-            .and_then(|said| version(&said))
-            .map_or_else(String::new, |(text, _)| text),
+        version_text(&said.unwrap_or_default()),
         "lint".into(),
         format!("rustup component add {name}"),
     ]
