@@ -22,6 +22,9 @@ use crate::{
     world::{World, baseline},
 };
 
+/// So long after its last frame the fast path still sends a guest's packets to the port where it was
+/// (`envnet-common/src/age.rs`). A port without programs, as a foreign one is until the next attach, corrects nothing.
+const FORGOTTEN_AFTER: Duration = Duration::from_millis(650);
 /// Data in each direction of a transfer.
 const TRANSFER: usize = 200_000;
 
@@ -101,6 +104,8 @@ impl World {
                 effect.touched.insert(*seat);
             }
             Action::SwitchOnForeign(seat, card) => {
+                self.switch_off(*seat);
+                interrupt::sleep(FORGOTTEN_AFTER)?;
                 self.switch_on(*seat, *card, seat.foreign_tap())?;
                 self.model.foreign.insert(*seat);
                 self.plug_in(*seat)?;
