@@ -3,6 +3,7 @@
 //! Environments are worked on at the same time, in stages: each waits until the one before it is done.
 
 mod links;
+mod maps;
 mod worker;
 
 use std::sync::atomic::{AtomicBool, Ordering};

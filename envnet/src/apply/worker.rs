@@ -1,11 +1,9 @@
 //! Applies one change after another, of one environment after another.
 
-use std::collections::HashMap;
-
 use anyhow::{Context, Result};
 
 use crate::{
-    desired::{Port, Route},
+    desired::Route,
     kernel::{
         bpffs,
         netlink::{self, Netlink},
@@ -77,23 +75,8 @@ impl<'a> Worker<'a> {
                 self.sysctls(environment, sysctl.place)?
                     .write(&sysctl.key, &sysctl.value)?;
             }
-            Action::InsertEnvironment { index, new, old } => self.maps()?.insert_environment(*index, *new, *old)?,
-            Action::RemoveEnvironments(environments) => self.maps()?.remove_environments(environments)?,
-            Action::InsertMapping { key, new, .. } => self.maps()?.insert_mapping(*key, *new)?,
-            Action::RemoveMappings(keys) => self.maps()?.remove_mappings(keys)?,
-            Action::SetUplink { new, .. } => self.maps()?.uplink.set(0, *new, 0)?,
-            Action::InsertEndpoint { external, new, .. } => self.maps()?.insert_endpoint(*external, *new)?,
-            Action::RemoveEndpoints(external) => self.maps()?.remove_endpoints(external)?,
-            Action::InsertPort { port, .. } => self.insert_port(port).await?,
-            Action::RemovePort { link } => {
-                if let Some(index) = self.host.index(link)? {
-                    self.maps()?.remove_ports(&[index])?;
-                }
-            }
-            Action::RemovePorts(ports) => {
-                let indices: Vec<u32> = ports.iter().map(|port| port.index).collect();
-                self.maps()?.remove_ports(&indices)?;
-            }
+            Action::Put { new, old } => self.put(new, old.as_ref()).await?,
+            Action::Delete(keys) => self.delete(keys)?,
             Action::AttachPrograms { point, link, undo } => {
                 self.attach_programs(environment, *point, link, *undo).await?;
             }
@@ -148,28 +131,6 @@ impl<'a> Worker<'a> {
         }
         self.router = None;
         Ok(())
-    }
-
-    async fn insert_port(&mut self, port: &Port) -> Result<()> {
-        let mut indices = HashMap::new();
-        for name in [port.link.clone(), port.router.clone(), port.exit.clone()] {
-            let index = self.host.index(&name)?.with_context(|| format!("{name} is gone"))?;
-            indices.insert(name, index);
-        }
-        let (index, entry) = port
-            .entry(|name| indices.get(name).copied())
-            .context("the port's links are gone")?;
-        // Not every kind takes frames from XDP: a veth loses them without a word unless its other end has XDP or GRO, too.
-        let is_tap = match port.point {
-            AttachPoint::GuestPort => true,
-            AttachPoint::ForeignPort => {
-                let link = self.host_netlink()?.link(&port.link).await?;
-                link.is_some_and(|link| matches!(link.kind, netlink::Kind::Tap { .. }))
-            }
-            _ => false,
-        };
-        let host = self.host;
-        self.maps()?.insert_port(host, index, entry, is_tap)
     }
 
     /// Where nothing was before (`first`), nothing has to go.
@@ -287,7 +248,7 @@ impl<'a> Worker<'a> {
         self.programs.as_mut().context("the programs are not loaded")
     }
 
-    fn maps(&mut self) -> Result<&mut PinnedMaps> {
+    pub(super) fn maps(&mut self) -> Result<&mut PinnedMaps> {
         if self.maps.is_none() {
             self.maps = PinnedMaps::open(self.instance)?;
         }

@@ -1,17 +1,12 @@
 //! One change of the kernel's state: a value that can be shown, applied and undone.
 
-use std::collections::BTreeMap;
-
-use envnet_common::{
-    Address, Mac,
-    maps::{self, Endpoint, Mapping, MappingKey},
-};
+use envnet_common::Mac;
 use ipnet::Ipv4Net;
 
+use super::map_entry::{MapEntry, MapKeys};
 use crate::{
-    desired::{Link, Port, Route, Sysctl},
+    desired::{Link, Route, Sysctl},
     kernel::{netns::NetnsKind, programs::StalePin},
-    observed_index::KnownPort,
     topology::AttachPoint,
 };
 
@@ -95,60 +90,15 @@ pub enum Action {
         /// The present value; unknown when what it belongs to is yet to be made.
         old: Option<String>,
     },
-    /// Tell the programs about the environment.
-    InsertEnvironment {
-        /// Interface index of `gwE`.
-        index: u32,
+    /// Put an entry into a map.
+    Put {
         /// The entry.
-        new: maps::Environment,
-        /// The present entry.
-        old: Option<maps::Environment>,
+        new: MapEntry,
+        /// What the map has under its key at present.
+        old: Option<MapEntry>,
     },
-    /// Remove what the maps hold of environments, by the interface indices of their `gwE`.
-    RemoveEnvironments(BTreeMap<u32, u32>),
-    /// Add a mapping or change it.
-    InsertMapping {
-        /// Which.
-        key: MappingKey,
-        /// The mapping.
-        new: Mapping,
-        /// The present one.
-        old: Option<Mapping>,
-    },
-    /// Remove mappings.
-    RemoveMappings(Vec<MappingKey>),
-    /// Tell the programs about the uplink.
-    SetUplink {
-        /// The entry.
-        new: maps::Uplink,
-        /// The present entry.
-        old: Option<maps::Uplink>,
-    },
-    /// Tell the fast path about a mapping.
-    InsertEndpoint {
-        /// Its external address.
-        external: Address,
-        /// The entry.
-        new: Endpoint,
-        /// The present one.
-        old: Option<Endpoint>,
-    },
-    /// Take mappings from the fast path.
-    RemoveEndpoints(Vec<Address>),
-    /// Tell the fast path about a port, which must exist by then.
-    InsertPort {
-        /// The port.
-        port: Port,
-        /// The present entry.
-        old: Option<maps::Port>,
-    },
-    /// Take a port from the fast path.
-    RemovePort {
-        /// Its name.
-        link: String,
-    },
-    /// Take ports from the fast path.
-    RemovePorts(Vec<KnownPort>),
+    /// Delete keys of a map.
+    Delete(MapKeys),
     /// Attach an attach point's programs to a link, replacing what envnet has there.
     AttachPrograms {
         /// Which programs.
@@ -240,47 +190,10 @@ impl Change {
                 },
                 old: Some(sysctl.value.clone()),
             },
-            Action::InsertEnvironment { index, new, old: None } => {
-                Action::RemoveEnvironments(BTreeMap::from([(*index, new.number)]))
-            }
-            Action::InsertEnvironment {
-                index,
-                new,
-                old: Some(old),
-            } => Action::InsertEnvironment {
-                index: *index,
-                new: *old,
-                old: Some(*new),
-            },
-            Action::InsertMapping { key, old: None, .. } => Action::RemoveMappings(vec![*key]),
-            Action::InsertMapping {
-                key,
-                new,
-                old: Some(old),
-            } => Action::InsertMapping {
-                key: *key,
-                new: *old,
-                old: Some(*new),
-            },
-            // All zero means that there is no fast path.
-            Action::SetUplink { new, old } => Action::SetUplink {
-                new: old.unwrap_or_default(),
-                old: Some(*new),
-            },
-            Action::InsertEndpoint {
-                external, old: None, ..
-            } => Action::RemoveEndpoints(vec![*external]),
-            Action::InsertEndpoint {
-                external,
-                new,
-                old: Some(old),
-            } => Action::InsertEndpoint {
-                external: *external,
-                new: *old,
-                old: Some(*new),
-            },
-            Action::InsertPort { port, old: None } => Action::RemovePort {
-                link: port.link.clone(),
+            Action::Put { new, old: None } => new.delete(),
+            Action::Put { new, old: Some(old) } => Action::Put {
+                new: old.clone(),
+                old: Some(new.clone()),
             },
             Action::AttachPrograms { point, link, undo } if *undo => Action::DetachPrograms {
                 point: *point,
@@ -298,10 +211,7 @@ impl Change {
             Action::DeleteRoute(route) => Action::AddRoute(route.clone()),
             Action::LoadPrograms { first: false }
             | Action::AttachPrograms { .. }
-            | Action::InsertPort { old: Some(_), .. }
-            | Action::RemoveEndpoints(_)
-            | Action::RemovePort { .. }
-            | Action::RemovePorts(_)
+            | Action::Delete(_)
             | Action::SetSysctl { old: None, .. }
             | Action::ForgetOtherPrograms
             | Action::RemoveStalePins(_)
@@ -309,8 +219,6 @@ impl Change {
             | Action::DeleteNamespace { .. }
             | Action::DeleteLink { .. }
             | Action::DeleteLinks(_)
-            | Action::RemoveEnvironments(_)
-            | Action::RemoveMappings(_)
             | Action::DetachPrograms { .. } => return None,
         };
         Some(Self {
@@ -330,13 +238,8 @@ impl Change {
             Action::DeleteLink { .. } | Action::DeleteLinks(_) | Action::DeleteNamespace { .. } => {
                 Some("what is removed is not put back, nor what was in it")
             }
-            Action::RemoveEnvironments(_)
-            | Action::RemoveMappings(_)
-            | Action::RemoveEndpoints(_)
-            | Action::RemovePort { .. }
-            | Action::RemovePorts(_) => Some("what is removed is not put back, nor what was counted and learned"),
+            Action::Delete(_) => Some("what is removed is not put back, nor what was counted and learned"),
             Action::DetachPrograms { .. } => Some("what is taken away is not put back"),
-            Action::InsertPort { old: Some(_), .. } => Some("it is not changed back"),
             _ => None,
         }
     }

@@ -4,7 +4,6 @@ use std::fmt;
 
 use super::change::{Action, Attribute, Change};
 use crate::{
-    config::Environments,
     desired::{LinkKind, Route},
     kernel::netns::NetnsKind,
     topology::AttachPoint,
@@ -57,50 +56,8 @@ impl fmt::Display for Change {
                 )?;
                 old.as_ref().map_or(Ok(()), |old| write!(f, " (was {old})"))
             }
-            Action::InsertEnvironment { new, old, .. } => {
-                write!(
-                    f,
-                    "{} environment {} in the maps",
-                    if old.is_some() { '~' } else { '+' },
-                    new.number
-                )
-            }
-            Action::RemoveEnvironments(environments) => {
-                let environments: Environments = environments.values().copied().collect();
-                write!(f, "- {} in the maps", environments.named())
-            }
-            Action::InsertMapping { key, new, old } => {
-                let mark = if old.is_some() { '~' } else { '+' };
-                write!(f, "{mark} mapping {} = {}", key.internal, new.external)
-            }
-            Action::RemoveMappings(keys) => {
-                f.write_str("- mapping")?;
-                keys.iter().try_for_each(|key| write!(f, " {}", key.internal))
-            }
-            Action::SetUplink { old, .. } => {
-                let mark = if old.is_some() { '~' } else { '+' };
-                write!(f, "{mark} uplink in the maps")
-            }
-            Action::InsertEndpoint { external, new, old } => {
-                let mark = if old.is_some() { '~' } else { '+' };
-                write!(f, "{mark} fast path to {} = {external}", new.internal)
-            }
-            Action::RemoveEndpoints(external) => {
-                f.write_str("- fast path to")?;
-                external.iter().try_for_each(|external| write!(f, " {external}"))
-            }
-            Action::InsertPort { port, old } => {
-                let mark = if old.is_some() { '~' } else { '+' };
-                write!(f, "{mark} fast path at {}", port.link)
-            }
-            Action::RemovePort { link } => write!(f, "- fast path at {link}"),
-            Action::RemovePorts(ports) => {
-                f.write_str("- fast path at")?;
-                ports.iter().try_for_each(|port| match &port.link {
-                    Some(link) => write!(f, " {link}"),
-                    None => write!(f, " interface {} (gone)", port.index),
-                })
-            }
+            Action::Put { new, old } => write!(f, "{} {new}", if old.is_some() { '~' } else { '+' }),
+            Action::Delete(keys) => write!(f, "- {keys}"),
             Action::AttachPrograms { point, link, .. } => {
                 write!(f, "+ programs on {}{}", Located(point.netns(), link), driver(*point))
             }

@@ -7,7 +7,7 @@ use envnet_common::{
     maps::{Endpoint, Location},
 };
 
-use super::{Action, Change, Others, Phase, make::EnvironmentPlan};
+use super::{Action, Change, MapEntry, MapKeys, Others, Phase, make::EnvironmentPlan};
 use crate::{
     desired::{Desired, Port, Uplink},
     kernel::{netlink::Kind, netns::NetnsKind, programs::Attached},
@@ -34,8 +34,11 @@ impl EnvironmentPlan<'_> {
             .filter(|(_, new, old)| !old.is_some_and(|old| same(new, &old)))
             .collect();
         for (external, new, old) in new {
-            let old = self.before(old, new);
-            self.push(Action::InsertEndpoint { external, new, old });
+            let entry = |value| MapEntry::Endpoint { external, value };
+            self.push(Action::Put {
+                new: entry(new),
+                old: self.before(old, new).map(entry),
+            });
         }
     }
 
@@ -71,16 +74,21 @@ impl EnvironmentPlan<'_> {
             .map(|(link, point)| detach(point, link))
             .collect();
         if !surplus.is_empty() {
-            actions.push(Action::RemovePorts(surplus));
+            actions.push(Action::Delete(MapKeys::Ports(surplus)));
         }
         for port in ports {
-            let old = index(&port.link).and_then(|index| self.observed.fast.ports.get(&index).copied());
+            let at = index(&port.link);
+            let old = at.and_then(|index| self.observed.fast.ports.get(&index).copied());
             let new = port.entry(index).map(|(_, entry)| entry);
-            let incomplete =
-                self.is_tap(&port) && index(&port.link).is_some_and(|index| !self.observed.fast.taps.contains(&index));
+            let incomplete = self.is_tap(&port) && at.is_some_and(|index| !self.observed.fast.taps.contains(&index));
             if new.is_none() || old != new || incomplete {
-                actions.push(Action::InsertPort {
-                    port: port.clone(),
+                let old = at.zip(old).map(|(index, value)| MapEntry::PortAt {
+                    index,
+                    link: port.link.clone(),
+                    value,
+                });
+                actions.push(Action::Put {
+                    new: MapEntry::Port(port.clone()),
                     old,
                 });
             }
@@ -145,9 +153,9 @@ pub(super) fn before(desired: &Desired, observed: &Observed) -> Vec<Change> {
     if let Some(uplink) = &desired.uplink
         && observed.fast.uplink != Some(uplink.entry)
     {
-        actions.push(Action::SetUplink {
-            new: uplink.entry,
-            old: observed.fast.uplink,
+        actions.push(Action::Put {
+            new: MapEntry::Uplink(uplink.entry),
+            old: observed.fast.uplink.map(MapEntry::Uplink),
         });
     }
     shared(actions)
@@ -184,7 +192,7 @@ pub(super) fn after(desired: &Desired, observed: &Observed, others: Others) -> V
         .filter(|external| !kept.contains(external))
         .collect();
     if !surplus.is_empty() {
-        actions.push(Action::RemoveEndpoints(surplus));
+        actions.push(Action::Delete(MapKeys::Endpoints(surplus)));
     }
     shared(actions)
 }

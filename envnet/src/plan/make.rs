@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Action, Attribute, Change, Conflict, Phase};
+use super::{Action, Attribute, Change, Conflict, MapEntry, MapKeys, Phase};
 use crate::{
     desired::{self, Environment, Link, LinkKind},
     kernel::{
@@ -294,17 +294,20 @@ impl<'a> EnvironmentPlan<'a> {
         let old = self.observed.environments.get(&index).copied();
         let known = self.observed.router_wans.get(&self.desired.entry.mac) == Some(&number);
         if old != Some(self.desired.entry) || !known {
-            self.push(Action::InsertEnvironment {
-                index,
-                new: self.desired.entry,
-                old: self.before(old, self.desired.entry),
+            let entry = |value| MapEntry::Environment { index, value };
+            self.push(Action::Put {
+                new: entry(self.desired.entry),
+                old: self.before(old, self.desired.entry).map(entry),
             });
         }
         for (&key, &new) in &self.desired.mappings {
             let old = self.observed.mappings.get(&key).copied();
             if old != Some(new) || !self.observed.counted.contains(&key) {
-                let old = self.before(old, new);
-                self.push(Action::InsertMapping { key, new, old });
+                let entry = |value| MapEntry::Mapping { key, value };
+                self.push(Action::Put {
+                    new: entry(new),
+                    old: self.before(old, new).map(entry),
+                });
             }
         }
     }
@@ -372,7 +375,7 @@ impl<'a> EnvironmentPlan<'a> {
             .copied()
             .collect();
         if !keys.is_empty() {
-            self.push(Action::RemoveMappings(keys));
+            self.push(Action::Delete(MapKeys::Mappings(keys)));
         }
     }
 }

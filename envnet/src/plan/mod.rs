@@ -9,12 +9,14 @@ mod conflict;
 mod describe;
 mod fast;
 mod make;
+mod map_entry;
 mod remove;
 mod router;
 
 pub use self::{
     change::{Action, Attribute, Change, OwnLink, Phase},
     conflict::Conflict,
+    map_entry::{MapEntry, MapKeys},
     remove::{detach, detach_selection},
 };
 use std::collections::BTreeSet;
@@ -87,7 +89,7 @@ pub fn attach(
         removal
             .into_iter()
             // They are gone already, or are another environment's by now.
-            .filter(|change| !matches!(change.action, Action::RemoveEndpoints(_))),
+            .filter(|change| !matches!(change.action, Action::Delete(MapKeys::Endpoints(_)))),
     );
     changes.extend(remove::from_maps(&surplus, observed));
     Ok(changes)
@@ -108,11 +110,17 @@ pub fn damaged(desired: &Desired, changes: &[Change]) -> BTreeSet<u32> {
         match &change.action {
             Action::AttachPrograms { point, .. } | Action::DetachPrograms { point, .. }
                 if *point == AttachPoint::ForeignPort => {}
-            Action::InsertPort { port, .. } if port.point == AttachPoint::ForeignPort => {}
-            Action::RemovePort { .. } | Action::RemovePorts(_) => {}
+            Action::Put {
+                new: MapEntry::Port(port),
+                ..
+            } if port.point == AttachPoint::ForeignPort => {}
+            Action::Delete(MapKeys::Port(_) | MapKeys::Ports(_)) => {}
             // All environments need what they share, but not what is shared by those that go.
             Action::LoadPrograms { .. }
-            | Action::SetUplink { .. }
+            | Action::Put {
+                new: MapEntry::Uplink(_),
+                ..
+            }
             | Action::AttachPrograms { .. }
             | Action::DetachPrograms { .. }
                 if change.environment.is_none() =>

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Action, Change, Conflict, OwnLink, Phase, conflict, fast};
+use super::{Action, Change, Conflict, MapKeys, OwnLink, Phase, conflict, fast};
 use crate::{
     config::Environments,
     desired,
@@ -92,7 +92,7 @@ pub(super) fn from_maps(numbers: &[u32], observed: &Observed) -> Vec<Change> {
     if in_maps.is_empty() {
         return Vec::new();
     }
-    fast::shared(vec![Action::RemoveEnvironments(in_maps)])
+    fast::shared(vec![Action::Delete(MapKeys::Environments(in_maps))])
 }
 
 fn of(number: u32, phase: Phase, actions: Vec<Action>) -> impl Iterator<Item = Change> {
@@ -108,7 +108,7 @@ fn cut_traffic(number: u32, known: &ObservedIndex<'_>) -> Vec<Action> {
     let mut actions = Vec::new();
     let external = known.endpoints_of(number);
     if !external.is_empty() {
-        actions.push(Action::RemoveEndpoints(external.to_vec()));
+        actions.push(Action::Delete(MapKeys::Endpoints(external.to_vec())));
     }
     let wan = known.topology(number).name(Role::RouterWan, number);
     let router = known.observed.routers.get(&number);
@@ -148,7 +148,7 @@ fn clean_up(number: u32, known: &ObservedIndex<'_>) -> Vec<Action> {
     }
     let indices = known.entries_of(number);
     if !indices.is_empty() {
-        actions.push(Action::RemovePorts(indices.to_vec()));
+        actions.push(Action::Delete(MapKeys::Ports(indices.to_vec())));
     }
     if observed.routers.contains_key(&number) || observed.names_left.contains(&number) {
         actions.push(Action::DeleteNamespace {

@@ -53,7 +53,8 @@ fn what_did_not_change_is_left_alone() {
     assert!(
         changes.iter().all(|change| matches!(
             change.action,
-            Action::DeleteLink { .. } | Action::RemoveMappings(_) | Action::RemoveEndpoints(_) | Action::RemovePorts(_)
+            Action::DeleteLink { .. }
+                | Action::Delete(MapKeys::Mappings(_) | MapKeys::Endpoints(_) | MapKeys::Ports(_))
         )),
         "{changes:#?}"
     );
@@ -273,7 +274,7 @@ fn the_wan_port_goes_first() {
         assert!(
             before
                 .iter()
-                .any(|change| matches!(change.action, Action::RemoveEndpoints(_))),
+                .any(|change| matches!(change.action, Action::Delete(MapKeys::Endpoints(_)))),
             "the fast path goes even before: {before:?}"
         );
     }

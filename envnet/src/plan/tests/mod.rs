@@ -1,6 +1,7 @@
 //! Plans over a model of the kernel: applying a plan to it must leave nothing to plan.
 
 mod converge;
+mod maps;
 mod model;
 mod selection;
 

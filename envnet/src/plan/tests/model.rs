@@ -207,56 +207,8 @@ impl Model {
                 };
                 values.insert(sysctl.key, sysctl.value);
             }
-            Action::InsertEnvironment { index, new, .. } => {
-                self.observed.environments.insert(index, new);
-                self.observed.router_wans.insert(new.mac, new.number);
-            }
-            Action::RemoveEnvironments(environments) => {
-                for (index, number) in environments {
-                    self.observed.environments.remove(&index);
-                    self.observed.mappings.retain(|key, _| key.environment != number);
-                    self.observed.counted.retain(|key| key.environment != number);
-                    self.observed.router_wans.retain(|_, known| *known != number);
-                }
-            }
-            Action::InsertMapping { key, new, .. } => {
-                self.observed.mappings.insert(key, new);
-                self.observed.counted.insert(key);
-            }
-            Action::RemoveMappings(keys) => {
-                self.observed.mappings.retain(|key, _| !keys.contains(key));
-                self.observed.counted.retain(|key| !keys.contains(key));
-            }
-            Action::SetUplink { new, .. } => self.observed.fast.uplink = Some(new),
-            Action::InsertEndpoint { external, new, .. } => {
-                let learned = Location {
-                    interface: 77,
-                    ..Location::default()
-                };
-                let new = Endpoint {
-                    location: learned,
-                    ..new
-                };
-                self.observed.fast.endpoints.insert(external, new);
-            }
-            Action::RemoveEndpoints(external) => {
-                self.observed.fast.endpoints.retain(|key, _| !external.contains(key));
-            }
-            Action::InsertPort { port, .. } => {
-                let links = &self.observed.links;
-                let entry = port.entry(|name| links.get(name).map(|link| link.index));
-                let (index, entry) = entry.expect("the port's links exist");
-                self.observed.fast.ports.insert(index, entry);
-                self.observed.fast.taps.insert(index);
-            }
-            Action::RemovePort { link } => {
-                let index = self.observed.links[&link].index;
-                self.observed.fast.ports.remove(&index);
-            }
-            Action::RemovePorts(gone) => {
-                let is_gone = |index| gone.iter().any(|port| port.index == index);
-                self.observed.fast.ports.retain(|index, _| !is_gone(*index));
-            }
+            Action::Put { new, .. } => self.put(new),
+            Action::Delete(keys) => self.delete(keys),
             Action::AttachPrograms { point, link, .. } => {
                 assert!(self.observed.pins.programs_loaded());
                 assert!(

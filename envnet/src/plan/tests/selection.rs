@@ -138,7 +138,7 @@ fn a_port_that_goes_is_named() {
         let changes = changes.expect("no conflict");
         let ports = changes
             .iter()
-            .find(|change| matches!(change.action, Action::RemovePorts(_)));
+            .find(|change| matches!(change.action, Action::Delete(MapKeys::Ports(_))));
         ports.expect("a port that goes").to_string()
     };
     assert_eq!(shown(&model), "- fast path at vm1.3");
@@ -209,7 +209,7 @@ fn another_layout_keeps_what_it_was_given_when_an_upgrade_is_rolled_back() {
     let taken = |change: &Change| {
         matches!(
             change.action,
-            Action::RemoveEnvironments(_) | Action::RemoveMappings(_) | Action::RemoveEndpoints(_)
+            Action::Delete(MapKeys::Environments(_) | MapKeys::Mappings(_) | MapKeys::Endpoints(_))
         )
     };
     let back = changes.iter().filter_map(Change::inverse).find(taken);
