@@ -126,19 +126,19 @@ impl Worker<'_> {
 
     /// Makes the qdisc that filters will be in. A filter set right after it would have to wait until every processor has
     /// forgotten that there was none.
-    async fn prepare_programs(&mut self, environment: u32, place: NetnsKind, index: u32) -> Result<()> {
+    async fn prepare_programs(&mut self, environment: u32, netns: NetnsKind, index: u32) -> Result<()> {
         if self.hook == Some(Hook::Tcx) {
             return Ok(());
         }
-        self.netlink(environment, place)?.add_clsact(index).await
+        self.netlink(environment, netns)?.add_clsact(index).await
     }
 
-    pub(super) async fn delete_link(&mut self, environment: u32, place: NetnsKind, name: &str) -> Result<()> {
+    pub(super) async fn delete_link(&mut self, environment: u32, netns: NetnsKind, name: &str) -> Result<()> {
         let instance = self.instance;
-        let netlink = self.netlink(environment, place)?;
+        let netlink = self.netlink(environment, netns)?;
         // A link may have gone with its other end or its namespace; and what has the name by now, or had it when making
         // ours failed, may be somebody else's. In the router there is nobody else.
-        let own = |link: &netlink::Link| place == NetnsKind::Router || link.owner(instance) == Some(environment);
+        let own = |link: &netlink::Link| netns == NetnsKind::Router || link.owner(instance) == Some(environment);
         match netlink.link(name).await?.filter(own) {
             Some(link) => netlink.delete_link(link.index).await,
             None => Ok(()),
@@ -177,16 +177,16 @@ impl Worker<'_> {
     pub(super) async fn set_link(
         &mut self,
         environment: u32,
-        place: NetnsKind,
+        netns: NetnsKind,
         name: &str,
         new: &Attribute,
     ) -> Result<()> {
-        let index = self.index(environment, place, name)?;
+        let index = self.index(environment, netns, name)?;
         let master = match new {
-            Attribute::Master(Some(master)) => self.index(environment, place, master)?,
+            Attribute::Master(Some(master)) => self.index(environment, netns, master)?,
             _ => 0,
         };
-        let netlink = self.netlink(environment, place)?;
+        let netlink = self.netlink(environment, netns)?;
         if let Attribute::GroupForwarding(mask) = new {
             return netlink.set_group_forwarding(index, *mask).await;
         }
@@ -224,8 +224,8 @@ impl Worker<'_> {
         }
     }
 
-    fn index(&mut self, environment: u32, place: NetnsKind, name: &str) -> Result<u32> {
-        let index = self.netns(environment, place)?.index(name)?;
+    fn index(&mut self, environment: u32, netns: NetnsKind, name: &str) -> Result<u32> {
+        let index = self.netns(environment, netns)?.index(name)?;
         index.with_context(|| format!("{name} is gone"))
     }
 }

@@ -181,15 +181,15 @@ impl<'a> Worker<'a> {
         }
     }
 
-    pub(super) fn netns(&mut self, environment: u32, place: NetnsKind) -> Result<Netns> {
-        match place {
+    pub(super) fn netns(&mut self, environment: u32, netns: NetnsKind) -> Result<Netns> {
+        match netns {
             NetnsKind::Host => Ok(self.host.clone()),
             NetnsKind::Router => Ok(self.router(environment)?.netns.clone()),
         }
     }
 
-    pub(super) fn netlink(&mut self, environment: u32, place: NetnsKind) -> Result<&Netlink> {
-        match place {
+    pub(super) fn netlink(&mut self, environment: u32, netns: NetnsKind) -> Result<&Netlink> {
+        match netns {
             NetnsKind::Host => self.host_netlink(),
             NetnsKind::Router => Ok(&self.router(environment)?.netlink),
         }

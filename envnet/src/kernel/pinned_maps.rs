@@ -141,7 +141,7 @@ impl PinnedMaps {
             absent_is_fine(self.taps.remove(*index))?;
             absent_is_fine(self.ports.remove(index))?;
         }
-        self.remove_stations(|_, station| indices.contains(&station.interface))
+        self.remove_fdb_entries(|_, entry| indices.contains(&entry.interface))
     }
 
     /// Takes mappings from the fast path; no error for one that is not there.
@@ -186,13 +186,13 @@ impl PinnedMaps {
         for (key, _) in router_wans.iter().filter(|(_, number)| numbers.contains(number)) {
             absent_is_fine(self.router_wans.remove(key))?;
         }
-        self.remove_stations(|key, _| numbers.contains(&key.environment))?;
+        self.remove_fdb_entries(|key, _| numbers.contains(&key.environment))?;
         self.remove_drops(|drop| numbers.contains(&drop.environment))
     }
 
-    fn remove_stations(&mut self, which: impl Fn(&FdbKey, &FdbEntry) -> bool) -> Result<()> {
+    fn remove_fdb_entries(&mut self, which: impl Fn(&FdbKey, &FdbEntry) -> bool) -> Result<()> {
         let fdb: Vec<(FdbKey, FdbEntry)> = self.fdb.iter().collect::<Result<_, _>>()?;
-        let mut keys = fdb.iter().filter(|(key, station)| which(key, station));
+        let mut keys = fdb.iter().filter(|(key, entry)| which(key, entry));
         keys.try_for_each(|(key, _)| absent_is_fine(self.fdb.remove(key)))
     }
 

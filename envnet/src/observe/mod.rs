@@ -366,11 +366,11 @@ fn named(addresses: Vec<(u32, Ipv4Net)>, links: &BTreeMap<String, Link>) -> Vec<
         .collect()
 }
 
-fn sysctl_keys(environment: &desired::Environment, place: NetnsKind) -> impl Iterator<Item = &str> {
+fn sysctl_keys(environment: &desired::Environment, netns: NetnsKind) -> impl Iterator<Item = &str> {
     environment
         .sysctls
         .iter()
-        .filter(move |sysctl| sysctl.place == place)
+        .filter(move |sysctl| sysctl.place == netns)
         .map(|sysctl| sysctl.key.as_str())
 }
 
