@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use anyhow::{Context, Result};
 use ipnet::Ipv4Net;
 use nix::unistd::{Group, User};
 
@@ -11,6 +10,7 @@ use crate::{
     desired::{HostFacts, Uplink},
     inspect::HostLinks,
     kernel::{
+        self, Explain as _,
         netlink::{Kind, Link, Netlink},
         programs::{self, Hook},
     },
@@ -67,6 +67,9 @@ pub enum HostError {
         /// What was asked for.
         name: String,
     },
+    /// The host could not be looked at.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
 }
 
 /// The oldest kernel the programs are made for.
@@ -89,12 +92,12 @@ pub fn check_kernel(release: &str) -> Result<(), HostError> {
 }
 
 /// Refuses to go on without the privileges that a command on the host needs.
-pub fn check_privileges(command: &'static str) -> Result<()> {
+pub fn check_privileges(command: &'static str) -> Result<(), HostError> {
     if !nix::unistd::geteuid().is_root() {
-        return Err(HostError::NotRoot(command).into());
+        return Err(HostError::NotRoot(command));
     }
-    let status = fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
-    check_capabilities(&status).map_err(Into::into)
+    let status = fs::read_to_string("/proc/self/status").explain(|| "cannot read /proc/self/status")?;
+    check_capabilities(&status)
 }
 
 /// What changing the network, and entering namespaces and mounting, take (`linux/capability.h`). The latter contains what
@@ -117,7 +120,7 @@ fn check_capabilities(status: &str) -> Result<(), HostError> {
 
 /// Checks the configuration against the host's links and addresses, and says what the plan needs to know of them. Addresses
 /// on the instance's own links are for the plan to remove.
-pub fn check(config: &Config, instance: &Instance, host: &HostLinks) -> Result<HostFacts> {
+pub fn check(config: &Config, instance: &Instance, host: &HostLinks) -> Result<HostFacts, HostError> {
     let uplink = uplink(config, &host.links)?;
     let foreign: BTreeMap<u32, &str> = host
         .links
@@ -136,8 +139,7 @@ pub fn check(config: &Config, instance: &Instance, host: &HostLinks) -> Result<H
                 subnet: config.addresses.external_subnet(environment),
                 interface: (*interface).to_owned(),
                 address: *address,
-            }
-            .into());
+            });
         }
     }
     Ok(HostFacts {
@@ -161,14 +163,14 @@ pub async fn check_programs(
     uplink: &Uplink,
     links: &[Link],
     hook: Option<Hook>,
-) -> Result<()> {
+) -> Result<(), HostError> {
     let name = &uplink.interface;
     let link = links.iter().find(|link| link.name == *name);
     let link = link.ok_or_else(|| HostError::NoUplink(name.clone()))?;
     for &point in &uplink.points {
         let obstacle = programs::find_obstacle(netlink, instance, point, link, Hook::of(point, hook));
         if let Some(obstacle) = obstacle.await? {
-            return Err(HostError::UnfitUplink(obstacle.to_string()).into());
+            return Err(HostError::UnfitUplink(obstacle.to_string()));
         }
     }
     Ok(())
@@ -211,10 +213,10 @@ fn uplink<'a>(config: &Config, links: &'a [Link]) -> Result<&'a Link, HostError>
 
 /// What makes the routers' outside Ethernet addresses differ from other hosts': the machine's number and, because cloned
 /// machines may share it, the uplink's own address. A bridge has none of its own: it follows its ports.
-fn identity(config: &Config, uplink: &Link) -> Result<String> {
+fn identity(config: &Config, uplink: &Link) -> kernel::Result<String> {
     let path = Path::new("/etc/machine-id");
     let machine = if path.exists() {
-        fs::read_to_string(path).context("cannot read /etc/machine-id")?
+        fs::read_to_string(path).explain(|| "cannot read /etc/machine-id")?
     } else {
         String::new()
     };
@@ -228,13 +230,13 @@ fn identity(config: &Config, uplink: &Link) -> Result<String> {
 fn owner(
     key: &'static str,
     name: Option<&str>,
-    look_up: impl FnOnce(&str) -> Result<Option<u32>>,
-) -> Result<Option<u32>> {
+    look_up: impl FnOnce(&str) -> nix::Result<Option<u32>>,
+) -> Result<Option<u32>, HostError> {
     let Some(name) = name else { return Ok(None) };
     if let Ok(number) = name.parse() {
         return Ok(Some(number));
     }
-    let number = look_up(name).with_context(|| format!("cannot look up the {key} `{name}`"))?;
+    let number = look_up(name).explain(|| format!("cannot look up the {key} `{name}`"))?;
     Ok(Some(number.ok_or_else(|| HostError::NoOwner {
         key,
         name: name.to_owned(),

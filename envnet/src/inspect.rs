@@ -1,9 +1,11 @@
 //! The first look at the host, which checks and observation share.
 
-use anyhow::Result;
 use ipnet::Ipv4Net;
 
-use crate::kernel::netlink::{Link, Netlink};
+use crate::kernel::{
+    Result,
+    netlink::{Link, Netlink},
+};
 
 /// The links and IPv4 addresses of the host, dumped once for all that look at them.
 #[derive(Debug)]

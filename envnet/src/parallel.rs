@@ -2,8 +2,9 @@
 
 use std::{panic, sync::Mutex, thread};
 
-use anyhow::{Context, Result};
 use tokio::runtime::Builder;
+
+use crate::kernel::{Explain as _, Result};
 
 /// How many threads help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub fn each<I: Send, S, R: Send>(
     let runtimes = (0..threads)
         .map(|_| Builder::new_current_thread().enable_io().build())
         .collect::<Result<Vec<_>, _>>()
-        .context("cannot start threads")?;
+        .explain(|| "cannot start threads")?;
     let queue = Mutex::new(items.into_iter().enumerate());
     let next = || queue.lock().ok()?.next();
     let run = async || {

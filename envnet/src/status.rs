@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
 use envnet_common::{
     Address, DropReason,
     maps::{Counters, DropKey, MappingKey},
@@ -19,7 +18,7 @@ use serde::Serialize;
 use crate::{
     config::{Config, Environments, ROUTER},
     desired,
-    kernel::{netns::NetnsKind, pinned_maps::PinnedMaps, programs::Attached},
+    kernel::{Explain as _, Result, netns::NetnsKind, pinned_maps::PinnedMaps, programs::Attached},
     names::{self, Instance},
     observe::Observed,
     observed_index::ObservedIndex,
@@ -148,7 +147,7 @@ impl Status {
         };
         let maps = maps.as_ref();
         let drops = maps.map_or_else(|| Ok(Vec::new()), drops)?;
-        let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).context("cannot read the clock")?);
+        let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).explain(|| "cannot read the clock")?);
         let known = ObservedIndex::new(observed, instance);
         let uplink = uplink(&known, config);
         let mut dropped: BTreeMap<(Option<u32>, Option<Ipv4Addr>), u64> = BTreeMap::new();
@@ -224,7 +223,7 @@ impl Status {
         let not_in_file = present.into_iter();
         let not_in_file = not_in_file.filter(|number| in_file.is_some_and(|file| !file.contains(number)));
         let settings = maps.map(|maps| maps.settings.get(&0, 0)).transpose();
-        let settings = settings.context("cannot read the settings")?.unwrap_or_default();
+        let settings = settings.explain(|| "cannot read the settings")?.unwrap_or_default();
         Ok(Self {
             uplink: maps.map(|_| uplink),
             environments,
@@ -320,7 +319,7 @@ fn name(config: Option<&Config>, internal: Ipv4Addr) -> Option<String> {
 fn counters(maps: &PinnedMaps, key: MappingKey) -> Result<Counters> {
     let values = match maps.counters.get(&key, 0) {
         Err(aya::maps::MapError::KeyNotFound) => return Ok(Counters::default()),
-        values => values.context("cannot read the counters")?,
+        values => values.explain(|| "cannot read the counters")?,
     };
     Ok(values.iter().fold(Counters::default(), |sum, cpu| Counters {
         packets_in: sum.packets_in + cpu.packets_in,
@@ -334,7 +333,7 @@ fn counters(maps: &PinnedMaps, key: MappingKey) -> Result<Counters> {
 fn drops(maps: &PinnedMaps) -> Result<Vec<Drops>> {
     let mut sums: BTreeMap<DropKey, u64> = BTreeMap::new();
     for entry in &maps.drops {
-        let (key, values) = entry.context("cannot read the drops")?;
+        let (key, values) = entry.explain(|| "cannot read the drops")?;
         sums.insert(key, values.iter().sum());
     }
     Ok(sums

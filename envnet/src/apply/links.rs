@@ -2,16 +2,15 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
-    io, thread,
+    thread,
     time::{Duration, Instant},
 };
-
-use anyhow::{Context, Error, Result, bail};
 
 use super::worker::Worker;
 use crate::{
     desired::{Link, LinkKind},
     kernel::{
+        Error, Explain as _, Result,
         netlink::{self, NewLink},
         netns::NetnsKind,
         programs::Hook,
@@ -73,7 +72,9 @@ impl Worker<'_> {
                     self.prepare_programs(environment, NetnsKind::Router, index).await?;
                 }
             }
-            LinkKind::VethPeer => bail!("{} is the other end of nothing", link.name),
+            LinkKind::VethPeer => {
+                return Err(Error::Unexpected(format!("{} is the other end of nothing", link.name)));
+            }
             LinkKind::Macvlan { parent, index } => {
                 let parent = self.index(environment, NetnsKind::Host, parent)?;
                 let netns = self.netns(environment, NetnsKind::Router)?;
@@ -95,7 +96,7 @@ impl Worker<'_> {
                         None => message,
                     }
                 });
-                marked.await.context("cannot set ifalias and bridge")?;
+                marked.await.explain(|| "cannot set ifalias and bridge")?;
                 tap.persist()?;
                 return self.complete(environment, link, index).await;
             }
@@ -109,7 +110,7 @@ impl Worker<'_> {
                 None => message,
             }
         });
-        set.await.context("cannot set ifalias and bridge")?;
+        set.await.explain(|| "cannot set ifalias and bridge")?;
         self.complete(environment, link, index).await
     }
 
@@ -169,9 +170,9 @@ impl Worker<'_> {
             netlink
                 .set_link(link.index, |message| message.alias(alias).link_group(group))
                 .await
-                .with_context(|| format!("cannot set the group of {}", link.name))?;
+                .explain(|| format!("cannot set the group of {}", link.name))?;
         }
-        netlink.delete_group(group).await.context("cannot delete links")
+        netlink.delete_group(group).await.explain(|| "cannot delete links")
     }
 
     pub(super) async fn set_link(
@@ -192,7 +193,7 @@ impl Worker<'_> {
         }
         if let Attribute::Owner(user, group) = new {
             return tap::open(self.host, name)
-                .context("is a virtual machine using it?")?
+                .explain(|| "is a virtual machine using it?")?
                 .set_owner(*user, *group);
         }
         let start = Instant::now();
@@ -212,10 +213,12 @@ impl Worker<'_> {
                 // and so does the macvlan in it, with the same Ethernet address.
                 Err(error) if is_address_in_use(&error) => {
                     if start.elapsed() >= LETTING_GO {
-                        return Err(error.context(format!(
-                            "another link of the uplink has the Ethernet address of {name}; is a process still in a namespace that \
-                             was removed by hand?"
-                        )));
+                        return Err(error).explain(|| {
+                            format!(
+                                "another link of the uplink has the Ethernet address of {name}; is a process still in a \
+                                 namespace that was removed by hand?"
+                            )
+                        });
                     }
                     thread::sleep(LOOK_AGAIN);
                 }
@@ -226,7 +229,7 @@ impl Worker<'_> {
 
     fn index(&mut self, environment: u32, netns: NetnsKind, name: &str) -> Result<u32> {
         let index = self.netns(environment, netns)?.index(name)?;
-        index.with_context(|| format!("{name} is gone"))
+        index.explain(|| format!("{name} is gone"))
     }
 }
 
@@ -239,6 +242,5 @@ fn removal_group() -> u32 {
 }
 
 fn is_address_in_use(error: &Error) -> bool {
-    let error = error.downcast_ref::<io::Error>();
-    error.and_then(io::Error::raw_os_error) == Some(libc::EADDRINUSE)
+    error.errno() == Some(libc::EADDRINUSE)
 }

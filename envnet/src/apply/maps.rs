@@ -2,12 +2,10 @@
 
 use std::collections::HashMap;
 
-use anyhow::{Context, Result};
-
 use super::worker::Worker;
 use crate::{
     desired::Port,
-    kernel::netlink,
+    kernel::{Explain as _, Result, netlink},
     plan::{MapEntry, MapKeys},
     topology::AttachPoint,
 };
@@ -55,12 +53,12 @@ impl Worker<'_> {
     async fn insert_port(&mut self, port: &Port) -> Result<()> {
         let mut indices = HashMap::new();
         for name in [port.link.clone(), port.router.clone(), port.exit.clone()] {
-            let index = self.host.index(&name)?.with_context(|| format!("{name} is gone"))?;
+            let index = self.host.index(&name)?.explain(|| format!("{name} is gone"))?;
             indices.insert(name, index);
         }
         let (index, entry) = port
             .entry(|name| indices.get(name).copied())
-            .context("the port's links are gone")?;
+            .explain(|| "the port's links are gone")?;
         // Not every kind takes frames from XDP: a veth loses them without a word unless its other end has XDP or GRO, too.
         let is_tap = match port.point {
             AttachPoint::GuestPort => true,

@@ -2,17 +2,17 @@
 //!
 //! Environments are worked on at the same time, in stages: each waits until the one before it is done.
 
+mod error;
 mod links;
 mod maps;
 mod worker;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, anyhow, bail};
-
+pub use self::error::ApplyError;
 use self::worker::Worker;
 use crate::{
-    kernel::{netns::Netns, programs::Hook},
+    kernel::{Error, Explain as _, Result, netns::Netns, programs::Hook},
     names::Instance,
     parallel::{self, Concurrency},
     plan::{Action, Change},
@@ -32,7 +32,8 @@ struct Sequence<'a> {
     changes: &'a [Change],
     /// How many there is something of to roll back.
     begun: usize,
-    error: Option<anyhow::Error>,
+    /// Why the next one failed.
+    error: Option<String>,
 }
 
 impl<'a> Applier<'a> {
@@ -48,25 +49,22 @@ impl<'a> Applier<'a> {
     }
 
     /// Applies changes. When one fails, those before it are rolled back, last first, and the error says what could not be.
-    pub fn apply_all(&self, changes: &[Change]) -> Result<()> {
+    pub fn apply_all(&self, changes: &[Change]) -> Result<(), ApplyError> {
         let mut done = Vec::new();
         for stage in stages(changes) {
-            let sequences = self.run(stage)?;
-            let errors: Vec<String> = sequences
-                .iter()
-                .filter_map(|sequence| sequence.error.as_ref())
-                .map(|error| format!("{error:#}"))
+            let mut sequences = self.run(stage)?;
+            let failed: Vec<String> = sequences
+                .iter_mut()
+                .filter_map(|sequence| sequence.error.take())
                 .collect();
             done.push(sequences);
-            if !errors.is_empty() {
-                let (error, left) = (errors.join("\n"), self.take_back(done)?);
-                return match left.len() {
-                    0 => Err(anyhow!("{error}; everything before it was rolled back")),
-                    _ => Err(anyhow!(
-                        "{error}; not everything could be rolled back, the next `envnet attach` puts it right:\n{}",
-                        left.join("\n")
-                    )),
-                };
+            if !failed.is_empty() {
+                let left = self.take_back(done)?;
+                return Err(if left.is_empty() {
+                    ApplyError::RolledBack(failed)
+                } else {
+                    ApplyError::PartlyRolledBack { failed, left }
+                });
             }
         }
         Ok(())
@@ -92,7 +90,7 @@ impl<'a> Applier<'a> {
                     if let Err(error) = worker.apply(change).await {
                         failed.store(true, Ordering::Relaxed);
                         sequence.begun += usize::from(!is_one_request(change));
-                        sequence.error = Some(error.context(describe(change)));
+                        sequence.error = Some(message(change, &error));
                         break;
                     }
                     sequence.begun += 1;
@@ -104,10 +102,10 @@ impl<'a> Applier<'a> {
     }
 
     /// Applies every change that can be, and reports every error.
-    pub fn apply_best_effort(&self, changes: &[Change]) -> Result<()> {
-        let mut errors = Vec::new();
+    pub fn apply_best_effort(&self, changes: &[Change]) -> Result<(), ApplyError> {
+        let mut failed = Vec::new();
         for stage in stages(changes) {
-            let failed = self.each(
+            let errors = self.each(
                 concurrency(stage),
                 sequences(stage).collect(),
                 async |worker, changes: &[Change]| {
@@ -115,24 +113,20 @@ impl<'a> Applier<'a> {
                     for change in changes {
                         log::debug!("{change}");
                         if let Err(error) = worker.apply(change).await {
-                            errors.push(format!("{}: {error:#}", describe(change)));
+                            errors.push(message(change, &error));
                         }
                         self.progress.step();
                     }
                     errors
                 },
             )?;
-            errors.extend(failed.into_iter().flatten());
+            failed.extend(errors.into_iter().flatten());
         }
-        if errors.is_empty() {
+        if failed.is_empty() {
             return Ok(());
         }
-        bail!(
-            "{} of {} steps failed:\n{}",
-            errors.len(),
-            changes.len(),
-            errors.join("\n")
-        )
+        let steps = changes.len();
+        Err(ApplyError::Incomplete { failed, steps })
     }
 
     fn take_back(&self, done: Vec<Vec<Sequence<'_>>>) -> Result<Vec<String>> {
@@ -154,7 +148,7 @@ impl<'a> Applier<'a> {
                         };
                         log::debug!("rolling back: {inverse}");
                         if let Err(error) = worker.apply(&inverse).await {
-                            left.push(format!("{}: {error:#}", describe(&inverse)));
+                            left.push(message(&inverse, &error));
                         }
                     }
                     left
@@ -162,7 +156,7 @@ impl<'a> Applier<'a> {
             );
             left.extend(
                 left_here
-                    .context("cannot roll back what was done")?
+                    .explain(|| "cannot roll back what was done")?
                     .into_iter()
                     .flatten(),
             );
@@ -217,6 +211,10 @@ fn is_one_request(change: &Change) -> bool {
             | Action::AddRoute(_)
             | Action::DeleteRoute(_)
     )
+}
+
+fn message(change: &Change, error: &Error) -> String {
+    format!("{}: {}", describe(change), error.with_causes())
 }
 
 fn describe(change: &Change) -> String {

@@ -1,11 +1,9 @@
 //! Applies one change after another, of one environment after another.
 
-use anyhow::{Context, Result};
-
 use crate::{
     desired::Route,
     kernel::{
-        bpffs,
+        Explain as _, Result, bpffs,
         netlink::{self, Netlink},
         netns::{self, Netns, NetnsKind},
         pinned_maps::PinnedMaps,
@@ -138,9 +136,9 @@ impl<'a> Worker<'a> {
         let hook = Hook::of(point, self.hook);
         let netns = self.netns(environment, point.netns())?;
         let netlink = self.netlink(environment, point.netns())?.clone();
-        let index = netns.index(name)?.with_context(|| format!("{name} is gone"))?;
+        let index = netns.index(name)?.explain(|| format!("{name} is gone"))?;
         if !point.is_own() {
-            let link = netlink.link(name).await?.with_context(|| format!("{name} is gone"))?;
+            let link = netlink.link(name).await?.explain(|| format!("{name} is gone"))?;
             if let Some(obstacle) = programs::find_obstacle(&netlink, self.instance, point, &link, hook).await? {
                 return Err(obstacle.into());
             }
@@ -219,7 +217,7 @@ impl<'a> Worker<'a> {
 
     fn in_router(&mut self, environment: u32, link: &str) -> Result<(Netlink, u32)> {
         let router = self.router(environment)?;
-        let index = router.netns.index(link)?.with_context(|| format!("{link} is gone"))?;
+        let index = router.netns.index(link)?.explain(|| format!("{link} is gone"))?;
         Ok((router.netlink.clone(), index))
     }
 
@@ -245,14 +243,14 @@ impl<'a> Worker<'a> {
         if self.programs.is_none() {
             self.programs = Programs::open(self.instance)?;
         }
-        self.programs.as_mut().context("the programs are not loaded")
+        self.programs.as_mut().explain(|| "the programs are not loaded")
     }
 
     pub(super) fn maps(&mut self) -> Result<&mut PinnedMaps> {
         if self.maps.is_none() {
             self.maps = PinnedMaps::open(self.instance)?;
         }
-        self.maps.as_mut().context("the maps are not pinned")
+        self.maps.as_mut().explain(|| "the maps are not pinned")
     }
 }
 

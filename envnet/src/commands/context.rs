@@ -72,14 +72,9 @@ impl HostContext {
     /// Looks at what is there, whatever the configuration says.
     pub(super) async fn observe(&self, depth: Depth) -> Result<Observed> {
         let inspected = HostLinks::inspect(&Netlink::open(&self.host)?).await?;
-        observe::observe(
-            &self.host,
-            &self.instance,
-            inspected,
-            &BTreeMap::new(),
-            self.hook,
-            depth,
-        )
+        let nothing = BTreeMap::new();
+        let observed = observe::observe(&self.host, &self.instance, inspected, &nothing, self.hook, depth)?;
+        Ok(observed)
     }
 }
 

@@ -87,7 +87,7 @@ async fn read(context: &HostContext, config: &Result<Config>, depth: Depth) -> R
     let compared = match config {
         Ok(config) if depth == Depth::Brief => {
             let observed = context.observe(depth).await?;
-            return Status::read(&observed, &context.instance, Some(config), None);
+            return Ok(Status::read(&observed, &context.instance, Some(config), None)?);
         }
         Ok(config) => context.compare(config).await.map_err(|error| format!("{error:#}")),
         Err(error) => Err(format!("{error:#}")),

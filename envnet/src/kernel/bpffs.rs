@@ -5,12 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
+use super::{Explain as _, Result};
 use crate::names::Instance;
 
 const MOUNT_POINT: &str = "/sys/fs/bpf";
@@ -30,7 +30,7 @@ pub fn ensure_mounted() -> Result<()> {
     if !mounted {
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         mount(Some(OWN), MOUNT_POINT, Some("bpf"), flags, Some("mode=0700"))
-            .context("cannot mount the BPF filesystem on /sys/fs/bpf; the kernel needs CONFIG_BPF_SYSCALL")?;
+            .explain(|| "cannot mount the BPF filesystem on /sys/fs/bpf; the kernel needs CONFIG_BPF_SYSCALL")?;
     }
     Ok(())
 }
@@ -40,13 +40,13 @@ pub fn remove(instance: &Instance) -> Result<()> {
     let directory = directory(instance);
     match fs::remove_dir_all(&directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot remove {}", directory.display()));
+            return Err(error).explain(|| format!("cannot remove {}", directory.display()));
         }
         _ => {}
     }
     remove_if_empty(&Path::new(MOUNT_POINT).join(OWN))?;
     if is_own_mount()? && is_unused()? {
-        umount2(MOUNT_POINT, MntFlags::empty()).context("cannot unmount /sys/fs/bpf")?;
+        umount2(MOUNT_POINT, MntFlags::empty()).explain(|| "cannot unmount /sys/fs/bpf")?;
     }
     Ok(())
 }
@@ -57,19 +57,19 @@ pub fn is_left_empty() -> Result<bool> {
     match fs::read_dir(&own) {
         Ok(mut instances) => Ok(instances.next().is_none()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(is_own_mount()? && is_unused()?),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", own.display())),
+        Err(error) => Err(error).explain(|| format!("cannot read {}", own.display())),
     }
 }
 
 fn is_own_mount() -> Result<bool> {
-    let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
+    let mounts = fs::read_to_string("/proc/self/mounts").explain(|| "cannot read /proc/self/mounts")?;
     let own_mount = format!("{OWN} {MOUNT_POINT} bpf ");
     Ok(mounts.lines().any(|line| line.starts_with(&own_mount)))
 }
 
 /// Whether nothing is pinned in the filesystem but what the kernel itself puts into every one.
 fn is_unused() -> Result<bool> {
-    for entry in fs::read_dir(MOUNT_POINT).context("cannot read /sys/fs/bpf")? {
+    for entry in fs::read_dir(MOUNT_POINT).explain(|| "cannot read /sys/fs/bpf")? {
         if !["maps.debug", "progs.debug"]
             .iter()
             .any(|own| entry.as_ref().is_ok_and(|entry| entry.file_name() == *own))
@@ -84,7 +84,7 @@ fn is_unused() -> Result<bool> {
 pub fn remove_if_empty(directory: &Path) -> Result<()> {
     match fs::remove_dir(directory) {
         Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
-            Err(error).with_context(|| format!("cannot remove {}", directory.display()))
+            Err(error).explain(|| format!("cannot remove {}", directory.display()))
         }
         _ => Ok(()),
     }

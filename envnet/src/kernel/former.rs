@@ -6,8 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
 use envnet_common::maps;
+
+use super::{Explain as _, Result};
 
 /// Maps of the present layout version that were renamed: name, former name. A new version starts without any.
 const MAPS: [(&str, &str); 2] = [(maps::ROUTER_WANS, "GATEWAYS"), (maps::FDB, "STATIONS")];
@@ -38,7 +39,7 @@ pub(super) fn has_map_pins(directory: &Path) -> bool {
 pub(super) fn rename_map_pins(directory: &Path) -> Result<()> {
     for (present, former) in renamed_pins(directory) {
         fs::rename(&former, &present)
-            .with_context(|| format!("cannot rename {} to {}", former.display(), present.display()))?;
+            .explain(|| format!("cannot rename {} to {}", former.display(), present.display()))?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod bpf;
 pub mod bpffs;
+mod error;
 mod former;
 pub mod netlink;
 pub mod netns;
@@ -11,3 +12,6 @@ mod procfs;
 pub mod programs;
 pub mod sysctl;
 pub mod tap;
+
+pub(crate) use self::error::Explain;
+pub use self::error::{Error, Result};

@@ -16,7 +16,6 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use anyhow::{Context, Result, bail, ensure};
 use nix::{
     fcntl::{Flock, FlockArg},
     libc,
@@ -25,6 +24,8 @@ use nix::{
     sched::{CloneFlags, setns, unshare},
     sys::statfs::{NSFS_MAGIC, statfs},
 };
+
+use super::{Error, Explain as _, Result};
 
 /// The namespace something lives in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,16 +50,17 @@ pub struct Netns(Arc<File>);
 impl Netns {
     /// The namespace of the calling thread.
     pub fn current() -> Result<Self> {
-        let file = File::open("/proc/thread-self/ns/net").context("cannot open the current network namespace")?;
+        let file = File::open("/proc/thread-self/ns/net").explain(|| "cannot open the current network namespace")?;
         Ok(Self(Arc::new(file)))
     }
 
     /// The namespace of that name; an error when there is none.
     pub fn open(name: &str) -> Result<Self> {
-        ensure!(
-            !name.is_empty() && !name.contains('/'),
-            "`{name}` is not the name of a network namespace; see `ip netns`"
-        );
+        if name.is_empty() || name.contains('/') {
+            return Err(Error::Unexpected(format!(
+                "`{name}` is not the name of a network namespace; see `ip netns`"
+            )));
+        }
         let path = path_of(name);
         let missing = || {
             format!(
@@ -66,22 +68,24 @@ impl Netns {
                 path.display()
             )
         };
-        let file = File::open(&path).with_context(missing)?;
-        ensure!(is_namespace(&path), missing());
+        let file = File::open(&path).explain(missing)?;
+        if !is_namespace(&path) {
+            return Err(Error::Unexpected(missing()));
+        }
         Ok(Self(Arc::new(file)))
     }
 
     /// A new namespace without a name; it goes when its last handle does.
     pub fn create() -> Result<Self> {
         let _home = Home::leave()?;
-        unshare(CloneFlags::CLONE_NEWNET).context("cannot create a network namespace")?;
+        unshare(CloneFlags::CLONE_NEWNET).explain(|| "cannot create a network namespace")?;
         Self::current()
     }
 
     /// Runs `work` while the calling thread is in this namespace. What is run does not do so again.
     pub fn run<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
         let _home = Home::leave()?;
-        setns(&*self.0, CloneFlags::CLONE_NEWNET).context("cannot enter a network namespace")?;
+        setns(&*self.0, CloneFlags::CLONE_NEWNET).explain(|| "cannot enter a network namespace")?;
         Ok(work())
     }
 
@@ -91,7 +95,7 @@ impl Netns {
         match self.run(|| if_nametoindex(link))? {
             Ok(index) => Ok(Some(index)),
             Err(nix::Error::ENODEV) => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("cannot look up link {link}")),
+            Err(error) => Err(error).explain(|| format!("cannot look up link {link}")),
         }
     }
 
@@ -100,19 +104,19 @@ impl Netns {
         static PREPARED: OnceLock<()> = OnceLock::new();
         // The kernel would go through all the names every time.
         if PREPARED.get().is_none() {
-            prepare_directory().context("cannot prepare /run/netns")?;
+            prepare_directory().explain(|| "cannot prepare /run/netns")?;
             PREPARED.get_or_init(|| ());
         }
         let path = path_of(name);
         if path.exists() && !is_namespace(&path) {
-            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            fs::remove_file(&path).explain(|| format!("cannot remove {}", path.display()))?;
         }
         File::options()
             .write(true)
             .create_new(true)
             .mode(FILE_MODE)
             .open(&path)
-            .with_context(|| format!("cannot create {}", path.display()))?;
+            .explain(|| format!("cannot create {}", path.display()))?;
         let source = format!("/proc/self/fd/{}", self.0.as_raw_fd());
         let bound = mount(
             Some(source.as_str()),
@@ -121,11 +125,10 @@ impl Netns {
             MsFlags::MS_BIND,
             None::<&str>,
         );
-        if let Err(error) = bound {
+        if bound.is_err() {
             let _unmounted_file = fs::remove_file(&path);
-            bail!("cannot bind the namespace to {}: {error}", path.display());
         }
-        Ok(())
+        bound.explain(|| format!("cannot bind the namespace to {}", path.display()))
     }
 }
 
@@ -172,9 +175,9 @@ pub fn unbind(name: &str) -> Result<()> {
         // EINVAL: a file that nothing is mounted on, as a crash between the two steps of `bind` leaves it.
         Ok(()) | Err(nix::Error::EINVAL) => {}
         Err(nix::Error::ENOENT) => return Ok(()),
-        Err(error) => bail!("cannot unmount {}: {error}", path.display()),
+        Err(error) => return Err(error).explain(|| format!("cannot unmount {}", path.display())),
     }
-    fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))
+    fs::remove_file(&path).explain(|| format!("cannot remove {}", path.display()))
 }
 
 /// The names below `/run/netns`, in no particular order.
@@ -191,7 +194,7 @@ pub fn names() -> Result<Names> {
     let entries = match fs::read_dir(DIRECTORY) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Names::default()),
-        Err(error) => return Err(error).context("cannot read /run/netns"),
+        Err(error) => return Err(error).explain(|| "cannot read /run/netns"),
     };
     let mut names = Names::default();
     for entry in entries {

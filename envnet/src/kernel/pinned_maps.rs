@@ -2,13 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
     path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
 use aya::maps::{Array, DevMapHash, HashMap, Map, MapData, MapError, MapInfo, PerCpuHashMap};
 use envnet_common::{
     Address,
@@ -18,7 +16,7 @@ use envnet_common::{
     },
 };
 
-use super::{bpffs, former, netns::Netns};
+use super::{Error, Explain as _, Result, bpffs, former, netns::Netns};
 use crate::names::Instance;
 
 /// `BPF_NOEXIST`: inserts only where there is no entry.
@@ -48,7 +46,7 @@ pub fn are_used(instance: &Instance, used: &BTreeSet<u32>) -> Result<bool> {
         pinned.insert(map.id());
     }
     for number in used.difference(&pinned) {
-        let map = MapInfo::from_id(*number).context("cannot ask for a program's maps")?;
+        let map = MapInfo::from_id(*number).explain(|| "cannot ask for a program's maps")?;
         if former::map_names().any(|name| map.name_as_str() == Some(name)) {
             return Ok(false);
         }
@@ -93,7 +91,7 @@ impl PinnedMaps {
         }
         let map = |name: &str| -> Result<MapData> {
             MapData::from_pin(former::map_pin(&directory, name))
-                .with_context(|| format!("cannot open the pinned map {name}"))
+                .explain(|| format!("cannot open the pinned map {name}"))
         };
         Ok(Some(Self {
             environments: Map::HashMap(map(maps::ENVIRONMENTS)?).try_into()?,
@@ -212,7 +210,7 @@ impl PinnedMaps {
 fn per_cpu<T: aya::Pod>(value: T) -> Result<aya::maps::PerCpuValues<T>> {
     let cpus = aya::util::nr_cpus()
         .map_err(|(_, error)| error)
-        .context("cannot count the processors")?;
+        .explain(|| "cannot count the processors")?;
     Ok(vec![value; cpus].try_into()?)
 }
 
@@ -231,9 +229,8 @@ fn patiently(mut insert: impl FnMut() -> Result<()>) -> Result<()> {
     }
 }
 
-fn is_short_of_memory(error: &anyhow::Error) -> bool {
-    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
-    causes.any(|cause| cause.raw_os_error() == Some(libc::ENOMEM))
+fn is_short_of_memory(error: &Error) -> bool {
+    error.errno() == Some(libc::ENOMEM)
 }
 
 /// For entries that count: one that is there stays, and the kernel is the only one to know.

@@ -8,12 +8,11 @@ use std::{
     sync::LazyLock,
 };
 
-use anyhow::{Context, Result};
 use aya::maps::MapInfo;
 use aya_obj::Object;
 use envnet_common::maps;
 
-use super::{bpffs, former, pinned_maps};
+use super::{Explain as _, Result, bpffs, former, pinned_maps};
 use crate::{EBPF_OBJECT, fnv::fnv1a, names::Instance};
 
 /// Where this build of envnet keeps an instance's pins.
@@ -47,12 +46,12 @@ pub fn other_builds(instance: &Instance) -> Result<Option<OtherBuilds>> {
     let directory = bpffs::directory(instance);
     let entries = match fs::read_dir(&directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        entries => entries.with_context(|| format!("cannot read {}", directory.display()))?,
+        entries => entries.explain(|| format!("cannot read {}", directory.display()))?,
     };
     let own = own_directories(instance);
     let mut others = former::has_map_pins(&pinned_maps::directory(instance)).then(OtherBuilds::default);
     for entry in entries {
-        let entry = entry.with_context(|| format!("cannot read {}", directory.display()))?;
+        let entry = entry.explain(|| format!("cannot read {}", directory.display()))?;
         if !own.contains(&entry.path()) {
             let others = others.get_or_insert_with(OtherBuilds::default);
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -74,7 +73,7 @@ struct Shape {
 /// The pinned map that is not of the shape that this build's programs expect, and why; none when all are, or are not there.
 pub fn unfit_map(instance: &Instance) -> Result<Option<String>> {
     static OBJECT: LazyLock<Option<Object>> = LazyLock::new(|| Object::parse(EBPF_OBJECT).ok());
-    let object = OBJECT.as_ref().context("envnet's own programs cannot be read")?;
+    let object = OBJECT.as_ref().explain(|| "envnet's own programs cannot be read")?;
     for name in maps::ALL {
         let pin = former::map_pin(&pinned_maps::directory(instance), name);
         if !pin.exists() {
@@ -103,10 +102,7 @@ pub fn unfit_map(instance: &Instance) -> Result<Option<String>> {
 
 /// The shape that the programs in an object expect of a map.
 fn shape(object: &Object, name: &str) -> Result<Shape> {
-    let map = object
-        .maps
-        .get(name)
-        .with_context(|| format!("there is no map {name}"))?;
+    let map = object.maps.get(name).explain(|| format!("there is no map {name}"))?;
     Ok(Shape {
         kind: map.map_type(),
         key: map.key_size(),

@@ -9,13 +9,12 @@ use std::{
     os::fd::OwnedFd,
 };
 
-use anyhow::{Context, Result};
 use nix::{
     fcntl::{OFlag, openat},
     sys::stat::Mode,
 };
 
-use super::{netns::Netns, procfs};
+use super::{Explain as _, Result, netns::Netns, procfs};
 
 /// The sysctls of a namespace.
 ///
@@ -31,7 +30,7 @@ pub struct Sysctls {
 impl Sysctls {
     /// Opens a namespace's sysctls.
     pub fn open(netns: &Netns) -> Result<Self> {
-        let root = procfs::root().context("cannot open /proc")?;
+        let root = procfs::root().explain(|| "cannot open /proc")?;
         let directory = |path| {
             openat(
                 &*root,
@@ -43,7 +42,7 @@ impl Sysctls {
         netns.run(|| {
             Ok(Self {
                 netns: netns.clone(),
-                ipv4: directory("sys/net/ipv4").context("cannot open /proc/sys/net/ipv4")?,
+                ipv4: directory("sys/net/ipv4").explain(|| "cannot open /proc/sys/net/ipv4")?,
                 // A kernel may have none.
                 ipv6: directory("sys/net/ipv6").ok(),
             })
@@ -69,7 +68,7 @@ impl Sysctls {
     pub fn write(&self, key: &str, value: &str) -> Result<()> {
         self.netns
             .run(|| self.file(key, OFlag::O_WRONLY)?.write_all(value.as_bytes()))?
-            .with_context(|| format!("cannot set sysctl {key} to {value}"))
+            .explain(|| format!("cannot set sysctl {key} to {value}"))
     }
 
     fn file(&self, key: &str, access: OFlag) -> io::Result<File> {

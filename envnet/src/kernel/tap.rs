@@ -6,10 +6,9 @@ use std::{
     os::fd::{AsRawFd, OwnedFd},
 };
 
-use anyhow::{Context, Result};
 use nix::errno::Errno;
 
-use super::netns::Netns;
+use super::{Explain as _, Result, netns::Netns};
 
 /// The requests of `linux/if_tun.h`.
 mod request {
@@ -46,7 +45,7 @@ fn open_with(netns: &Netns, name: &str, flags: u16) -> Result<Tap> {
                 .read(true)
                 .write(true)
                 .open("/dev/net/tun")
-                .context("cannot open /dev/net/tun")?;
+                .explain(|| "cannot open /dev/net/tun")?;
             // SAFETY: the structure has only integers and pointers, for which zero is a value.
             let mut request: libc::ifreq = unsafe { mem::zeroed() };
             for (to, from) in request.ifr_name.iter_mut().zip(name.as_bytes()) {
@@ -57,7 +56,7 @@ fn open_with(netns: &Netns, name: &str, flags: u16) -> Result<Tap> {
             unsafe { request::tun_set_interface(file.as_raw_fd(), (&raw const request).cast()) }?;
             Ok(file.into())
         })?
-        .with_context(|| format!("cannot open tap {name}"))?;
+        .explain(|| format!("cannot open tap {name}"))?;
     Ok(Tap {
         file,
         name: name.to_owned(),
@@ -102,6 +101,6 @@ impl Tap {
     fn done(&self, what: &str, result: Result<libc::c_int, Errno>) -> Result<()> {
         result
             .map(drop)
-            .with_context(|| format!("cannot set the {what} of tap {}", self.name))
+            .explain(|| format!("cannot set the {what} of tap {}", self.name))
     }
 }

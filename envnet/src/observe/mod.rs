@@ -9,7 +9,6 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context, Result};
 use envnet_common::{
     Address, Mac,
     maps::{self, Mapping, MappingKey},
@@ -21,6 +20,7 @@ use crate::{
     desired,
     inspect::HostLinks,
     kernel::{
+        Explain as _, Result,
         netlink::{Link, Netlink, Route},
         netns::{self, Netns, NetnsKind},
         pinned_maps::PinnedMaps,
@@ -162,22 +162,22 @@ pub fn observe(
             .environments
             .iter()
             .collect::<Result<_, _>>()
-            .context("cannot read the environments")?;
+            .explain(|| "cannot read the environments")?;
         mappings = maps
             .mappings
             .iter()
             .collect::<Result<_, _>>()
-            .context("cannot read the mappings")?;
+            .explain(|| "cannot read the mappings")?;
         counted = maps
             .counters
             .keys()
             .collect::<Result<_, _>>()
-            .context("cannot read the counters")?;
+            .explain(|| "cannot read the counters")?;
         let present = maps.router_wans.iter();
         router_wans = present
             .map(|entry| entry.map(|(key, number)| (key.mac, number)))
             .collect::<Result<_, _>>()
-            .context("cannot read the routers' WAN ports")?;
+            .explain(|| "cannot read the routers' WAN ports")?;
         fast = fast_maps(&maps)?;
     }
     let attached = attached(host, instance, &links, programs, hook, (&fast, pins.is_blind()), depth)?;
@@ -228,15 +228,15 @@ pub fn observe(
 }
 
 fn fast_maps(maps: &PinnedMaps) -> Result<Fast> {
-    let uplink = maps.uplink.get(&0, 0).context("cannot read the uplink")?;
+    let uplink = maps.uplink.get(&0, 0).explain(|| "cannot read the uplink")?;
     let ports = maps.ports.iter().collect::<Result<_, _>>();
     let taps = maps.taps.keys().collect::<Result<_, _>>();
     let endpoints = maps.endpoints.iter().collect::<Result<_, _>>();
     Ok(Fast {
         uplink: (uplink != maps::Uplink::default()).then_some(uplink),
-        ports: ports.context("cannot read the ports")?,
-        taps: taps.context("cannot read the taps")?,
-        endpoints: endpoints.context("cannot read the endpoints")?,
+        ports: ports.explain(|| "cannot read the ports")?,
+        taps: taps.explain(|| "cannot read the taps")?,
+        endpoints: endpoints.explain(|| "cannot read the endpoints")?,
     })
 }
 
@@ -286,12 +286,12 @@ fn attached(
         candidates.collect(),
         || None,
         async |netlink: &mut Option<Netlink>, (point, link)| {
-            if netlink.is_none() {
-                *netlink = Some(Netlink::open(host)?);
-            }
-            let netlink = netlink.as_ref().context("just opened")?;
+            let netlink = match netlink {
+                Some(netlink) => netlink,
+                none => none.insert(Netlink::open(host)?),
+            };
             let attached = programs.attached(host, netlink, point, link, hook).await?;
-            anyhow::Ok(((point, link.name.clone()), attached))
+            Ok(((point, link.name.clone()), attached))
         },
     )?;
     found.into_iter().collect()

@@ -1,10 +1,8 @@
 //! What is pinned for an instance, and how much of it this build can use.
 
-use anyhow::Result;
-
 use crate::{
     kernel::{
-        bpffs,
+        Result, bpffs,
         pinned_maps::{self, PinnedMaps},
         pins::{self, OtherBuilds},
     },

@@ -1,8 +1,10 @@
 //! Filters of the clsact qdisc: those that run a program, and other people's of any kind.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd},
+};
 
-use anyhow::{Context, Result};
 use aya::programs::TcAttachType;
 use rtnetlink::{
     packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL},
@@ -13,6 +15,7 @@ use rtnetlink::{
 };
 
 use super::{Netlink, plain};
+use crate::kernel::{Explain as _, Result};
 
 /// A filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +63,7 @@ impl Netlink {
             {
                 Vec::new()
             }
-            found => found.map_err(plain).context("cannot look up a qdisc")?,
+            found => found.map_err(plain).explain(|| "cannot look up a qdisc")?,
         };
         let kind = |attribute| match attribute {
             TcAttribute::Kind(kind) => Some(kind),
@@ -83,7 +86,7 @@ impl Netlink {
         let request = RouteNetlinkMessage::NewQueueDiscipline(message);
         match self.request(request, NLM_F_CREATE | NLM_F_EXCL).await {
             Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::EEXIST => Ok(()),
-            other => other.map(drop).map_err(plain).context("cannot add a clsact qdisc"),
+            other => other.map(drop).map_err(plain).explain(|| "cannot add a clsact qdisc"),
         }
     }
 
@@ -91,7 +94,7 @@ impl Netlink {
     pub async fn delete_clsact(&self, index: u32) -> Result<()> {
         let request = RouteNetlinkMessage::DelQueueDiscipline(clsact(index)?);
         let removed = self.request(request, 0).await;
-        removed.map(drop).map_err(plain).context("cannot remove the qdisc")
+        removed.map(drop).map_err(plain).explain(|| "cannot remove the qdisc")
     }
 
     /// Sets a filter that runs a program; one of the same priority is replaced in one step.
@@ -125,7 +128,7 @@ impl Netlink {
         let removed = self.request(request, 0).await;
         match removed {
             Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::ENOENT => Ok(()),
-            removed => removed.map(drop).map_err(plain).context("cannot remove a filter"),
+            removed => removed.map(drop).map_err(plain).explain(|| "cannot remove a filter"),
         }
     }
 }
@@ -148,14 +151,17 @@ fn of_priority(index: u32, direction: TcAttachType, priority: u16) -> Result<TcM
     };
     message.header.handle = HANDLE;
     // The upper half is the priority, the lower one the protocol (`linux/pkt_sched.h`, tcm_info).
-    let all = u16::try_from(libc::ETH_P_ALL).context("a protocol has 16 bits")?;
+    let all = u16::try_from(libc::ETH_P_ALL).map_err(io::Error::other);
+    let all = all.explain(|| "a protocol has 16 bits")?;
     message.header.info = u32::from(priority) << 16 | u32::from(all.to_be());
     message.attributes.push(TcAttribute::Kind(TcFilterBpf::KIND.to_owned()));
     Ok(message)
 }
 
 fn signed(index: u32) -> Result<i32> {
-    i32::try_from(index).context("an interface index is a positive int")
+    i32::try_from(index)
+        .map_err(io::Error::other)
+        .explain(|| "an interface index is a positive int")
 }
 
 fn filter(message: &TcMessage) -> Option<Filter> {

@@ -17,7 +17,6 @@ use std::{
     },
 };
 
-use anyhow::{Context, Result, anyhow};
 use envnet_common::Mac;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use ipnet::Ipv4Net;
@@ -42,7 +41,7 @@ use self::{
     link::link,
     route::{new_route, old_route, route},
 };
-use super::netns::Netns;
+use super::{Error, Explain as _, Result, netns::Netns};
 use crate::names::LINK_GROUP;
 
 /// A connection to one namespace's routing netlink.
@@ -89,7 +88,7 @@ impl Netlink {
                 let _inside = runtime.enter();
                 rtnetlink::new_connection()
             })?
-            .context("cannot open a netlink socket")?;
+            .explain(|| "cannot open a netlink socket")?;
         let broken = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&broken);
         tokio::spawn(async move {
@@ -137,7 +136,7 @@ impl Netlink {
             .try_filter_map(async |parsed| Ok(parsed))
             .try_collect();
         let list = self.answer(list).await.map_err(plain);
-        list.with_context(|| format!("cannot list {what}"))
+        list.explain(|| format!("cannot list {what}"))
     }
 
     /// Sends a request that the library has no builder for, and waits until it is done; returns what came back.
@@ -182,7 +181,7 @@ impl Netlink {
             // The kernel finds a link by its alternative names, too; that is somebody else's link.
             Ok(message) => Ok(message.as_ref().map(link).filter(|link| link.name == name)),
             Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::ENODEV => Ok(None),
-            Err(error) => Err(plain(error)).with_context(|| format!("cannot look up link {name}")),
+            Err(error) => Err(plain(error)).explain(|| format!("cannot look up link {name}")),
         }
     }
 
@@ -275,7 +274,7 @@ impl Netlink {
             .build();
         self.change(self.handle.link().add(message).execute())
             .await
-            .with_context(|| format!("cannot create link {name}"))
+            .explain(|| format!("cannot create link {name}"))
     }
 
     /// Changes attributes of a link.
@@ -336,11 +335,11 @@ impl Netlink {
 }
 
 /// The kernel's own word for what went wrong, without the library's wrapping.
-fn plain(error: rtnetlink::Error) -> anyhow::Error {
+fn plain(error: rtnetlink::Error) -> Error {
     match error {
         rtnetlink::Error::NetlinkError(error) => error.to_io().into(),
         rtnetlink::Error::RequestFailed => {
-            anyhow!("the netlink connection to the kernel broke before there was an answer")
+            Error::Unexpected("the netlink connection to the kernel broke before there was an answer".to_owned())
         }
         error => error.into(),
     }

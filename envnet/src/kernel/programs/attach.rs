@@ -5,13 +5,14 @@
 
 use std::{fs, path::Path};
 
-use anyhow::{Context, Result};
 use aya::programs::{
     LinkOrder, SchedClassifier, TcAttachType, Xdp,
     links::{FdLink, PinnedLink},
     tc::{SchedClassifierLink, TcAttachOptions},
     xdp::{XdpLink, XdpMode},
 };
+
+use crate::kernel::{Explain as _, Result};
 
 /// Priority of the clsact filters envnet sets where it is alone: first in line.
 const FIRST: u16 = 1;
@@ -52,7 +53,7 @@ pub(super) fn xdp(program: &mut Xdp, interface: &str, pin: &Path) -> Result<()> 
         }
         fs::remove_file(pin)?;
     }
-    let id = program.attach(interface, XdpMode::Driver).with_context(|| {
+    let id = program.attach(interface, XdpMode::Driver).explain(|| {
         format!(
             "the driver of {interface} takes no XDP program, or another one is there; use uplink.accelerate = \"tc\""
         )
@@ -62,7 +63,7 @@ pub(super) fn xdp(program: &mut Xdp, interface: &str, pin: &Path) -> Result<()> 
 
 fn keep(link: FdLink, pin: &Path) -> Result<()> {
     if let Some(folder) = pin.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        fs::create_dir_all(folder).explain(|| format!("cannot create {}", folder.display()))?;
     }
     link.pin(pin)?;
     Ok(())

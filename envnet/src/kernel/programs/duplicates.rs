@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
 use aya::{
     maps::MapInfo,
     programs::{ProgramInfo, TcAttachType, loaded_programs},
@@ -18,7 +17,7 @@ use aya::{
 
 use super::{bpffs, pinned_program, shared, tcx_programs};
 use crate::{
-    kernel::{bpf, former, netlink::Netlink, netns::Netns, pinned_maps},
+    kernel::{Explain as _, Result, bpf, former, netlink::Netlink, netns::Netns, pinned_maps},
     names::Instance,
     topology::{AttachPoint, PROGRAMS},
 };
@@ -104,7 +103,7 @@ pub async fn remove_duplicates(
                 if !there {
                     continue;
                 }
-                removed.with_context(|| {
+                removed.explain(|| {
                     format!(
                         "{link} has the program {program} of envnet's twice, and whoever put it there holds it; find it with \
                          `bpftool link show` and remove it"
@@ -123,5 +122,5 @@ fn detach_tcx(interface: u32, direction: TcAttachType, program: u32) -> Result<(
         return Ok(());
     };
     let program = info.fd()?;
-    bpf::detach_tcx(interface, direction, program.as_fd()).context("BPF_PROG_DETACH")
+    bpf::detach_tcx(interface, direction, program.as_fd()).explain(|| "BPF_PROG_DETACH")
 }

@@ -16,7 +16,6 @@ use std::{
     sync::LazyLock,
 };
 
-use anyhow::{Context, Result, bail};
 use aya::{
     EbpfLoader,
     programs::{Program, ProgramInfo, SchedClassifier, TcAttachType, Xdp},
@@ -34,7 +33,7 @@ pub use self::{
     shared::{Obstacle, find_obstacle, remove_filters, remove_ingress_qdisc},
 };
 use super::{
-    bpffs, former,
+    Error, Explain as _, Result, bpffs, former,
     netlink::{Link, Netlink},
     netns::Netns,
     pinned_maps::{self, PinnedMaps},
@@ -123,15 +122,15 @@ impl Programs {
             let pin = pins.join(role.name);
             let what = || format!("cannot open the pinned program {}", role.name);
             if role.direction.is_some() {
-                let program = SchedClassifier::from_pin(pin).with_context(what)?;
-                let info = program.info().with_context(what)?;
-                maps.extend(info.map_ids().with_context(what)?.unwrap_or_default());
+                let program = SchedClassifier::from_pin(pin).explain(what)?;
+                let info = program.info().explain(what)?;
+                maps.extend(info.map_ids().explain(what)?.unwrap_or_default());
                 let id = info.id();
                 classifiers.insert(role.name, Classifier { id, program });
             } else {
-                let program = Xdp::from_pin(pin, XdpAttachType::Interface).with_context(what)?;
-                let info = program.info().with_context(what)?;
-                maps.extend(info.map_ids().with_context(what)?.unwrap_or_default());
+                let program = Xdp::from_pin(pin, XdpAttachType::Interface).explain(what)?;
+                let info = program.info().explain(what)?;
+                maps.extend(info.map_ids().explain(what)?.unwrap_or_default());
                 let id = info.id();
                 xdp.insert(role.name, Driver { id, program });
             }
@@ -167,20 +166,22 @@ impl Programs {
         let maps_directory = pinned_maps::directory(instance);
         let pins = pins::programs_directory(&directory);
         for folder in [&maps_directory, &pins, &directory.join("links")] {
-            fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+            fs::create_dir_all(folder).explain(|| format!("cannot create {}", folder.display()))?;
         }
         let mut loader = EbpfLoader::new();
         for name in maps::ALL {
             loader.map_pin_path(name, former::map_pin(&maps_directory, name));
         }
-        let mut object = loader.load(EBPF_OBJECT).context("the kernel refused envnet's maps")?;
+        let mut object = loader
+            .load(EBPF_OBJECT)
+            .explain(|| "the kernel refused envnet's maps")?;
         // When it cannot find out what the kernel can do, the library makes maps for older kernels.
         if let Some(unfit) = pins::unfit_map(instance)? {
-            bail!("{unfit}, although it was just made");
+            return Err(Error::Unexpected(format!("{unfit}, although it was just made")));
         }
         // Where drops are counted when the table of drops is full. Before the programs are pinned, which is what tells the
         // next command that all of this has been done.
-        let mut maps = PinnedMaps::open(instance)?.context("the maps just pinned are gone")?;
+        let mut maps = PinnedMaps::open(instance)?.explain(|| "the maps just pinned are gone")?;
         for &reason in DropReason::ALL {
             maps.make_drop_counter(DropKey {
                 environment: 0,
@@ -191,21 +192,23 @@ impl Programs {
         for (name, program) in object.programs_mut() {
             let refused = || format!("the kernel refused the program {name}");
             match program {
-                Program::SchedClassifier(program) => program.load().with_context(refused)?,
-                Program::Xdp(program) => program.load().with_context(refused)?,
-                _ => bail!("the program {name} is of a type that nobody attaches"),
+                Program::SchedClassifier(program) => program.load().explain(refused)?,
+                Program::Xdp(program) => program.load().explain(refused)?,
+                _ => {
+                    return Err(Error::Unexpected(format!(
+                        "the program {name} is of a type that nobody attaches"
+                    )));
+                }
             }
             let pin = pins.join(name);
             if pin.exists() {
                 // Some of the programs: left over from a crash.
-                fs::remove_file(&pin).with_context(|| format!("cannot remove {}", pin.display()))?;
+                fs::remove_file(&pin).explain(|| format!("cannot remove {}", pin.display()))?;
             }
-            program
-                .pin(&pin)
-                .with_context(|| format!("cannot pin {}", pin.display()))?;
+            program.pin(&pin).explain(|| format!("cannot pin {}", pin.display()))?;
         }
         drop(object);
-        Self::open(instance)?.context("the programs just pinned are gone")
+        Self::open(instance)?.explain(|| "the programs just pinned are gone")
     }
 
     /// Removes the pins of other builds' programs, and of maps that no program uses any more; renames those of maps that had
@@ -214,10 +217,10 @@ impl Programs {
         let directory = bpffs::directory(instance);
         former::rename_map_pins(&pinned_maps::directory(instance))?;
         let own = pins::own_directories(instance);
-        for entry in fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))? {
+        for entry in fs::read_dir(&directory).explain(|| format!("cannot read {}", directory.display()))? {
             let path = entry?.path();
             if !own.contains(&path) {
-                fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+                fs::remove_dir_all(&path).explain(|| format!("cannot remove {}", path.display()))?;
             }
         }
         Ok(())
@@ -314,7 +317,7 @@ impl Programs {
         for role in site.programs() {
             let pin = self.link_pin(role, link);
             let attached = if let Some(direction) = role.direction {
-                let own = &mut self.classifiers.get_mut(role.name).context("not loaded")?.program;
+                let own = &mut self.classifiers.get_mut(role.name).explain(|| "not loaded")?.program;
                 match hook {
                     Hook::Tcx => netns.run(|| attach::tcx(own, link, direction, &pin))?,
                     Hook::Clsact => {
@@ -332,10 +335,10 @@ impl Programs {
                     }
                 }
             } else {
-                let own = &mut self.xdp.get_mut(role.name).context("not loaded")?.program;
+                let own = &mut self.xdp.get_mut(role.name).explain(|| "not loaded")?.program;
                 netns.run(|| attach::xdp(own, link, &pin))?
             };
-            attached.with_context(|| format!("cannot attach {} to {link}", role.name))?;
+            attached.explain(|| format!("cannot attach {} to {link}", role.name))?;
         }
         Ok(())
     }
@@ -373,7 +376,7 @@ pub fn unpin_links(instance: &Instance, site: AttachPoint, link: &str) -> Result
         let pin = bpffs::directory(instance).join("links").join(role.pin(link));
         match fs::remove_file(&pin) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot remove {}", pin.display()));
+                return Err(error).explain(|| format!("cannot remove {}", pin.display()));
             }
             _ => {}
         }

@@ -7,10 +7,12 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context, Result};
-
 use super::{bpffs, shared};
-use crate::{kernel::bpf, names::Instance, topology};
+use crate::{
+    kernel::{Explain as _, Result, bpf},
+    names::Instance,
+    topology,
+};
 
 /// A pinned tcx or XDP link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,12 +50,12 @@ pub(super) fn adopt(role: &topology::Program, interface: u32, pin: &Path) -> Res
         return Ok(());
     }
     let moved = |from: &Path, to: &Path| {
-        fs::rename(from, to).with_context(|| format!("cannot rename {} to {}", from.display(), to.display()))
+        fs::rename(from, to).explain(|| format!("cannot rename {} to {}", from.display(), to.display()))
     };
     if let Some(other) = present.filter(|other| other.interface != 0) {
         moved(pin, &directory.join(role.pin_without_name(other.interface)))?;
     }
-    for other in fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))? {
+    for other in fs::read_dir(directory).explain(|| format!("cannot read {}", directory.display()))? {
         let other = other?.path();
         let is_of_role = other
             .file_name()
@@ -80,11 +82,11 @@ pub fn stale_pins(instance: &Instance, interfaces: &BTreeSet<u32>) -> Result<Vec
     let unreadable = || format!("cannot read {}", directory.display());
     let entries = match fs::read_dir(&directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.with_context(unreadable)?,
+        entries => entries.explain(unreadable)?,
     };
     let mut stale = Vec::new();
     for entry in entries {
-        let path = entry.with_context(unreadable)?.path();
+        let path = entry.explain(unreadable)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let holds = Pinned::at(&path);
         let interface = match holds {
@@ -110,7 +112,7 @@ pub fn remove_stale_pins(instance: &Instance, stale: &[StalePin]) -> Result<()> 
         };
         match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot remove {}", pin.display()));
+                return Err(error).explain(|| format!("cannot remove {}", pin.display()));
             }
             _ => {}
         }

@@ -2,13 +2,12 @@
 
 use std::{fs, path::Path, path::PathBuf};
 
-use anyhow::{Context, Result};
 use aya::programs::TcAttachType;
 
 use super::{Hook, attach, bpffs, pinned_program};
 use crate::{
     kernel::{
-        former,
+        Explain as _, Result, former,
         netlink::{Filter, Link, Netlink},
     },
     names::Instance,
@@ -104,7 +103,7 @@ pub async fn remove_ingress_qdisc(netlink: &Netlink, site: AttachPoint, index: u
 pub(super) async fn prepare_qdisc(netlink: &Netlink, directory: &Path, site: AttachPoint, index: u32) -> Result<()> {
     if !site.is_own() && netlink.filter_qdisc(index).await?.is_none() {
         let mark = qdisc_mark(directory, index);
-        fs::create_dir_all(&mark).with_context(|| format!("cannot create {}", mark.display()))?;
+        fs::create_dir_all(&mark).explain(|| format!("cannot create {}", mark.display()))?;
     }
     netlink.add_clsact(index).await
 }
@@ -137,7 +136,7 @@ pub async fn remove_filters(netlink: &Netlink, instance: &Instance, site: Attach
         }
     }
     if made {
-        fs::remove_dir(&mark).with_context(|| format!("cannot remove {}", mark.display()))?;
+        fs::remove_dir(&mark).explain(|| format!("cannot remove {}", mark.display()))?;
     }
     Ok(())
 }

@@ -127,7 +127,7 @@ fn insert(maps: &mut PinnedMaps, key: MappingKey, mapping: Mapping) -> Result<()
     loop {
         match maps.insert_mapping(key, mapping) {
             Err(_) if Instant::now() < end => interrupt::sleep(Duration::from_millis(5))?,
-            inserted => return inserted,
+            inserted => return Ok(inserted?),
         }
     }
 }
