@@ -7,18 +7,16 @@
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use anyhow::Result;
-use envnet_model::{Direction, World};
+use envnet_model::{Counts, Due, Host, Program, Verdict, address, as_guest_sends, due};
 use fastrand::Rng;
 
 use crate::{
-    Case, Disagreement, Program, corpus,
-    due::{Due, Outcome, due, seen_by},
-    generate,
+    Case, Disagreement, corpus, generate,
     harness::Action,
-    kernel::{DropCount, Kernel, TranslatedCount},
+    kernel::{DropCount, Kernel},
     report::Report,
     shrink::shrink,
-    worlds::WORLDS,
+    worlds::{HOSTS, guest_mac},
 };
 
 /// Packets that are made, run and counted together.
@@ -40,15 +38,27 @@ struct Judged<'a> {
 }
 
 impl<'a> Judged<'a> {
-    fn new(program: Program, world: &World, entered: Option<&World>, case: &'a Case) -> Self {
-        let frame = seen_by(program, world, case);
-        let due = due(program, entered, &frame);
+    fn new(program: Program, host: &Host, entered: Option<&Host>, case: &'a Case) -> Self {
+        let frame = match program {
+            Program::GuestIngress => as_guest_sends(host, guest_mac(sender(&case.frame)), &case.frame),
+            _ => case.frame.clone(),
+        };
+        let due = due(program, entered, None, &frame);
         Self {
             case,
             program,
             frame,
             due,
         }
+    }
+}
+
+/// The internal address that a frame gives as its source, if it gives one.
+fn sender(frame: &[u8]) -> Ipv4Addr {
+    match frame[12..14] {
+        [8, 0] => address(frame, 26),
+        [8, 6] if frame.len() >= 42 => address(frame, 28),
+        _ => Ipv4Addr::UNSPECIFIED,
     }
 }
 
@@ -63,20 +73,20 @@ impl Campaign {
     /// Makes and runs one batch. The same seed and number give the same packets.
     pub fn batch(&mut self, seed: u64, number: u64) -> Result<Vec<Disagreement>> {
         let mut rng = Rng::with_seed(seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
-        let world = &WORLDS[rng.usize(..WORLDS.len())];
+        let host = &HOSTS[rng.usize(..HOSTS.len())];
         // Now and then nobody's interface, as while an environment is taken away.
-        let entered = (rng.u8(..50) != 0).then_some(world);
+        let entered = (rng.u8(..50) != 0).then_some(host);
         self.kernel.enter(entered)?;
         let length = if entered.is_some() { BATCH } else { BATCH / 16 };
-        let cases: Vec<Case> = (0..length).map(|_| generate::case(&mut rng, world)).collect();
+        let cases: Vec<Case> = (0..length).map(|_| generate::case(&mut rng, host.world())).collect();
         let mut found = Vec::new();
         for program in Program::ALL {
             let concerned = cases.iter().filter(|case| case.direction == program.direction());
-            let judged = concerned.map(|case| Judged::new(program, world, entered, case));
+            let judged = concerned.map(|case| Judged::new(program, host, entered, case));
             let (several, plain): (Vec<_>, Vec<_>) =
-                judged.partition(|judged| matches!(&judged.due.outcome, Outcome::Drop(defects) if defects.len() > 1));
+                judged.partition(|judged| matches!(&judged.due.verdict, Verdict::Drop(defects) if defects.len() > 1));
             for group in [plain, several] {
-                found.extend(self.group(program, world, entered, &group)?);
+                found.extend(self.group(program, host, entered, &group)?);
             }
         }
         Ok(found)
@@ -86,8 +96,8 @@ impl Campaign {
     fn group(
         &mut self,
         program: Program,
-        world: &'static World,
-        entered: Option<&World>,
+        host: &'static Host,
+        entered: Option<&Host>,
         group: &[Judged<'_>],
     ) -> Result<Vec<Disagreement>> {
         self.kernel.refresh()?;
@@ -96,14 +106,14 @@ impl Campaign {
         let translated = self.kernel.take_translated()?;
         self.report.count(group, &drops);
         if wrong.is_empty() && !counters_fit(entered, group, &drops, &translated) {
-            wrong = self.one_by_one(world, entered, group)?;
+            wrong = self.one_by_one(host, entered, group)?;
         }
         let mut found = Vec::new();
         for (case, difference) in wrong {
-            let check = |case: &Case| self.check(program, world, entered, case);
+            let check = |case: &Case| self.check(program, host, entered, case);
             let (case, difference) = shrink(case, difference, check)?;
             found.push(Disagreement {
-                world,
+                world: host.world(),
                 case,
                 difference,
             });
@@ -114,15 +124,15 @@ impl Campaign {
     /// Runs kept cases one by one.
     pub fn replay(&mut self, text: &str) -> Result<Vec<Disagreement>> {
         let mut found = Vec::new();
-        for (world, case) in corpus::parse(text)? {
-            self.kernel.enter(Some(world))?;
+        for (host, case) in corpus::parse(text)? {
+            self.kernel.enter(Some(host))?;
             for program in Program::ALL {
                 if program.direction() == case.direction
-                    && let Some(difference) = self.check(program, world, Some(world), &case)?
+                    && let Some(difference) = self.check(program, host, Some(host), &case)?
                 {
                     let case = case.clone();
                     found.push(Disagreement {
-                        world,
+                        world: host.world(),
                         case,
                         difference,
                     });
@@ -156,15 +166,10 @@ impl Campaign {
         Ok(difference(judged, action, frame))
     }
 
-    fn one_by_one(
-        &mut self,
-        world: &World,
-        entered: Option<&World>,
-        group: &[Judged<'_>],
-    ) -> Result<Vec<(Case, String)>> {
+    fn one_by_one(&mut self, host: &Host, entered: Option<&Host>, group: &[Judged<'_>]) -> Result<Vec<(Case, String)>> {
         let mut wrong = Vec::new();
         for judged in group {
-            if let Some(difference) = self.check(judged.program, world, entered, judged.case)? {
+            if let Some(difference) = self.check(judged.program, host, entered, judged.case)? {
                 wrong.push((judged.case.clone(), difference));
                 if wrong.len() == 3 {
                     break;
@@ -182,14 +187,8 @@ impl Campaign {
     }
 
     /// Runs one case by itself, counters included; says what is wrong.
-    fn check(
-        &mut self,
-        program: Program,
-        world: &World,
-        entered: Option<&World>,
-        case: &Case,
-    ) -> Result<Option<String>> {
-        let judged = [Judged::new(program, world, entered, case)];
+    fn check(&mut self, program: Program, host: &Host, entered: Option<&Host>, case: &Case) -> Result<Option<String>> {
+        let judged = [Judged::new(program, host, entered, case)];
         self.kernel.refresh()?;
         self.kernel.take_drops()?;
         self.kernel.take_translated()?;
@@ -207,18 +206,18 @@ impl Campaign {
 }
 
 fn difference(judged: &Judged<'_>, action: Action, frame: &[u8]) -> Option<String> {
-    let fits = match (&judged.due.outcome, action) {
-        (Outcome::Pass(expected), Action::Pass) | (Outcome::Redirect(expected), Action::Redirect) => expected.is(frame),
-        (Outcome::Next, Action::Next) => judged.frame == frame,
-        (Outcome::Drop(_), Action::Drop) => true,
+    let fits = match (&judged.due.verdict, action) {
+        (Verdict::Pass(expected), Action::Pass) | (Verdict::Redirect(expected), Action::Redirect) => expected.is(frame),
+        (Verdict::Next, Action::Next) => judged.frame == frame,
+        (Verdict::Drop(_), Action::Drop) => true,
         _ => false,
     };
     (!fits).then(|| {
-        let expected = match &judged.due.outcome {
-            Outcome::Pass(frame) => format!("pass {}", corpus::hex(&frame.bytes)),
-            Outcome::Redirect(frame) => format!("redirect {}", corpus::hex(&frame.bytes)),
-            Outcome::Next => format!("next {}", corpus::hex(&judged.frame)),
-            Outcome::Drop(defects) => format!("drop {defects:?}"),
+        let expected = match &judged.due.verdict {
+            Verdict::Pass(frame) => format!("pass {}", corpus::hex(&frame.bytes)),
+            Verdict::Redirect(frame) => format!("redirect {}", corpus::hex(&frame.bytes)),
+            Verdict::Next => format!("next {}", corpus::hex(&judged.frame)),
+            Verdict::Drop(defects) => format!("drop {defects:?}"),
         };
         format!(
             "{}, on {}\n  model:   {expected}\n  program: {action:?} {}",
@@ -230,14 +229,14 @@ fn difference(judged: &Judged<'_>, action: Action, frame: &[u8]) -> Option<Strin
 }
 
 /// Whether the counters can be the sum of these packets.
-fn counters_fit(world: Option<&World>, group: &[Judged<'_>], drops: &DropCount, translated: &TranslatedCount) -> bool {
-    let environment = world.map_or(0, |world| world.environment);
+fn counters_fit(host: Option<&Host>, group: &[Judged<'_>], drops: &DropCount, translated: &Counts) -> bool {
+    let environment = host.map_or(0, |host| host.world().environment);
     // For each count, how many packets must be in it, and how many may be.
     let mut bounds: BTreeMap<(u32, &'static str, Option<Ipv4Addr>), [u64; 2]> = BTreeMap::new();
     let mut dropped = 0;
-    let mut expected = TranslatedCount::new();
+    let mut expected = Counts::new();
     for Judged { frame, due, .. } in group {
-        if let Outcome::Drop(defects) = &due.outcome {
+        if let Verdict::Drop(defects) = &due.verdict {
             dropped += 1;
             for defect in defects {
                 let bound = bounds
@@ -247,12 +246,7 @@ fn counters_fit(world: Option<&World>, group: &[Judged<'_>], drops: &DropCount, 
                 bound[1] += 1;
             }
         }
-        for (environment, internal, direction) in &due.counted {
-            let counts = expected.entry((*environment, *internal)).or_default();
-            let at = if *direction == Direction::In { 0 } else { 2 };
-            counts[at] += 1;
-            counts[at + 1] += frame.len() as u64;
-        }
+        due.count(frame.len(), &mut expected);
     }
     let within = |(key, bound): (&_, &[u64; 2])| {
         let count = drops.get(key).copied().unwrap_or_default();
@@ -274,10 +268,10 @@ impl Report {
                 continue;
             }
             let kind = self.kinds.entry(case.kind).or_default();
-            match due.outcome {
-                Outcome::Pass(_) | Outcome::Next => kind.passed += 1,
-                Outcome::Redirect(_) => kind.redirected += 1,
-                Outcome::Drop(_) => kind.dropped += 1,
+            match due.verdict {
+                Verdict::Pass(_) | Verdict::Next => kind.passed += 1,
+                Verdict::Redirect(_) => kind.redirected += 1,
+                Verdict::Drop(_) => kind.dropped += 1,
             }
         }
         for ((_, reason, _), count) in drops {

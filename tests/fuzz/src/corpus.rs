@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use anyhow::{Context, Result, bail};
-use envnet_model::{Direction, World};
+use envnet_model::{Direction, Host, World};
 
 use crate::{Case, worlds};
 
@@ -21,7 +21,7 @@ pub fn line(world: &World, case: &Case) -> String {
 }
 
 /// All cases in a text; empty lines and those that begin with `#` are comments.
-pub fn parse(text: &str) -> Result<Vec<(&'static World, Case)>> {
+pub fn parse(text: &str) -> Result<Vec<(&'static Host, Case)>> {
     let lines = text.lines().map(str::trim).enumerate();
     lines
         .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
@@ -29,12 +29,12 @@ pub fn parse(text: &str) -> Result<Vec<(&'static World, Case)>> {
         .collect()
 }
 
-fn parse_line(line: &str) -> Result<(&'static World, Case)> {
+fn parse_line(line: &str) -> Result<(&'static Host, Case)> {
     let words: Vec<&str> = line.split('|').map(str::trim).collect();
     let [world, direction, bytes] = words[..] else {
         bail!("not `world | in or out | bytes`");
     };
-    let world = worlds::find(world).context("no such world")?;
+    let host = worlds::find(world).context("no such world")?;
     let direction = match direction {
         "in" => Direction::In,
         "out" => Direction::Out,
@@ -44,7 +44,7 @@ fn parse_line(line: &str) -> Result<(&'static World, Case)> {
     let byte = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16);
     let frame = digits.chunks(2).map(byte).collect::<Result<_, _>>()?;
     let kind = "kept";
-    Ok((world, Case { kind, direction, frame }))
+    Ok((host, Case { kind, direction, frame }))
 }
 
 /// Two digits a byte, with spaces where headers commonly end.

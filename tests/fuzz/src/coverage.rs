@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use envnet_fuzz::{Case, corpus, generate, pure, worlds::WORLDS};
+use envnet_fuzz::{Case, corpus, generate, pure, worlds::HOSTS};
 use envnet_model::Direction;
 use fastrand::Rng;
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
@@ -14,7 +14,7 @@ fuzz_target!(|input: &[u8]| {
         return;
     };
     let direction = if which & 1 == 0 { Direction::In } else { Direction::Out };
-    let world = &WORLDS[usize::from(which >> 1) % WORLDS.len()];
+    let world = HOSTS[usize::from(which >> 1) % HOSTS.len()].world();
     if let Some(difference) = pure::check(world, direction, frame) {
         let case = Case {
             kind: "coverage",
@@ -31,8 +31,8 @@ fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
     if rng.u8(..8) != 0 {
         return fuzzer_mutate(data, size, max_size);
     }
-    let at = rng.u8(..u8::try_from(WORLDS.len()).unwrap_or(1));
-    let case = generate::case(&mut rng, &WORLDS[usize::from(at)]);
+    let at = rng.u8(..u8::try_from(HOSTS.len()).unwrap_or(1));
+    let case = generate::case(&mut rng, HOSTS[usize::from(at)].world());
     let length = case.frame.len().min(max_size.saturating_sub(1));
     data[0] = at << 1 | u8::from(case.direction == Direction::Out);
     data[1..=length].copy_from_slice(&case.frame[..length]);

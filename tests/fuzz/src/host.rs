@@ -1,133 +1,128 @@
 //! The fast path's maps, filled as if everything was known: every guest was just heard, all on the loopback interface, and
-//! one next hop leads everywhere.
+//! so was the next hop. For the rows and for the fuzzer.
 
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result};
 use aya::{
-    Ebpf,
-    maps::{Array, DevMapHash, HashMap, MapData},
+    Ebpf, Pod,
+    maps::{Array, DevMapHash, HashMap, Map},
 };
 use envnet_common::{
     Address, Mac,
     age::Age,
     maps::{
-        ENDPOINTS, Endpoint, Location, NEXT_HOPS, NextHop, PORTS, Port, ROUTER_WANS, RouterWanKey, TAPS, UPLINK, Uplink,
+        ENDPOINTS, Endpoint, FDB, FdbEntry, FdbKey, Location, NEXT_HOPS, NextHop, PORTS, Port, ROUTER_INSIDE_MAC,
+        ROUTER_WANS, RouterWanKey, TAPS, UPLINK, Uplink,
     },
 };
-use envnet_model::World;
+use envnet_model::{Host, Mapping, World};
 
-use crate::{harness::LOOPBACK, pure, worlds};
+use crate::{harness::LOOPBACK, pure};
 
-/// The Ethernet address of the one next hop.
-pub(crate) const NEXT_HOP_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xee];
-/// Its address, and the rest of its link: no packet is made with one of these.
-const NEXT_HOP: Address = Address([192, 0, 2, 1]);
-const LINK: Address = Address([192, 0, 2, 0]);
-const LINK_MASK: Address = Address([255, 255, 255, 0]);
 /// Longer than any frame.
 const MTU: u32 = 9000;
 /// Heard in the future, and so for a long time.
-const FRESH: Age = Age {
+pub const FRESH: Age = Age {
     confirmed: u64::MAX / 2,
     probed: 0,
 };
 
-/// The Ethernet address of the guest with this internal address.
-pub(crate) fn guest_mac(internal: Ipv4Addr) -> [u8; 6] {
-    let [a, b, c, d] = internal.octets();
-    [2, a, b, c, d, 0]
+/// A guest that was heard, or the router, which nobody hears on a port.
+#[must_use]
+pub fn endpoint(world: &World, mapping: &Mapping) -> Endpoint {
+    let location = mapping.guest_mac.map(|mac| Location {
+        mac: Mac(mac),
+        interface: LOOPBACK,
+        environment: world.environment,
+        age: FRESH,
+        ..Location::default()
+    });
+    Endpoint {
+        environment: pure::environment(world),
+        internal: mapping.internal.into(),
+        // A guest may have any Ethernet address.
+        mac: location.map_or(ROUTER_INSIDE_MAC, |_| Mac::default()),
+        reserved: [0; 6],
+        location: location.unwrap_or_default(),
+    }
 }
 
-/// The maps that only the fast path has.
-pub(crate) struct Host {
-    ports: HashMap<MapData, u32, Port>,
-    router_wans: HashMap<MapData, RouterWanKey, u32>,
-    endpoints: HashMap<MapData, Address, Endpoint>,
-    next_hops: HashMap<MapData, Address, NextHop>,
-    uplink: Array<MapData, Uplink>,
-    taps: DevMapHash<MapData>,
-    /// What was learned when the world was entered.
-    known: Vec<(Address, Endpoint)>,
+/// A port of the environment's bridge: a guest's own, or one where any of them may be.
+#[must_use]
+pub fn port(world: &World, owner: Option<Ipv4Addr>) -> Port {
+    Port {
+        environment: pure::environment(world),
+        internal: owner.map_or(Address::UNSPECIFIED, Into::into),
+        router: LOOPBACK,
+        exit: LOOPBACK,
+        exit_is_port: 0,
+    }
 }
 
-impl Host {
-    pub(crate) fn take(programs: &mut Ebpf) -> Result<Self> {
-        let mut take = |name: &str| programs.take_map(name).with_context(|| format!("no map {name}"));
-        Ok(Self {
-            ports: HashMap::try_from(take(PORTS)?)?,
-            router_wans: HashMap::try_from(take(ROUTER_WANS)?)?,
-            endpoints: HashMap::try_from(take(ENDPOINTS)?)?,
-            next_hops: HashMap::try_from(take(NEXT_HOPS)?)?,
-            uplink: Array::try_from(take(UPLINK)?)?,
-            taps: DevMapHash::try_from(take(TAPS)?)?,
-            known: Vec::new(),
-        })
+/// The uplink of a host whose own Ethernet address is not known.
+#[must_use]
+pub fn uplink(host: &Host) -> Uplink {
+    Uplink {
+        interface: LOOPBACK,
+        mtu: MTU,
+        pool: host.link.network.into(),
+        mask: host.link.mask().into(),
+        next_hop: host.next_hop.into(),
+        ..Uplink::default()
     }
+}
 
-    /// Replaces everything: `world` and its other environment, or nothing.
-    pub(crate) fn enter(&mut self, world: Option<&World>) -> Result<()> {
-        for (external, _) in self.known.drain(..) {
-            self.endpoints.remove(&external)?;
-        }
-        let Some(world) = world else {
-            if self.ports.get(&LOOPBACK, 0).is_ok() {
-                self.ports.remove(&LOOPBACK)?;
-            }
-            return Ok(());
-        };
-        let worlds = [world.clone(), worlds::elsewhere(world)];
-        for world in &worlds {
-            let router_wan = RouterWanKey::from(Mac(world.router_wan));
-            self.router_wans.insert(router_wan, world.environment, 0)?;
-            self.known.extend(world.own().map(|mapping| {
-                let endpoint = Endpoint {
-                    environment: pure::environment(world),
-                    internal: mapping.internal.into(),
-                    mac: Mac::default(),
-                    reserved: [0; 6],
-                    location: Location {
-                        mac: Mac(guest_mac(mapping.internal)),
-                        interface: LOOPBACK,
-                        environment: world.environment,
-                        age: FRESH,
-                        ..Location::default()
-                    },
-                };
-                (mapping.external.into(), endpoint)
-            }));
-        }
-        let port = Port {
-            environment: pure::environment(world),
-            internal: Address::UNSPECIFIED,
-            router: LOOPBACK,
-            exit: LOOPBACK,
-            exit_is_port: 0,
-        };
-        self.ports.insert(LOOPBACK, port, 0)?;
-        let uplink = Uplink {
-            interface: LOOPBACK,
-            mtu: MTU,
-            pool: LINK,
-            mask: LINK_MASK,
-            next_hop: NEXT_HOP,
-            ..Uplink::default()
-        };
-        self.uplink.set(0, uplink, 0)?;
-        self.taps.insert(LOOPBACK, LOOPBACK, None, 0)?;
-        self.refresh()
+/// A next hop that was heard at some time.
+#[must_use]
+pub fn next_hop(mac: [u8; 6], age: Age) -> NextHop {
+    NextHop {
+        mac: Mac(mac),
+        reserved: [0; 2],
+        age,
     }
+}
 
-    /// Makes everything known again, however long ago it was heard.
-    pub(crate) fn refresh(&mut self) -> Result<()> {
-        for (external, endpoint) in &self.known {
-            self.endpoints.insert(external, endpoint, 0)?;
+/// Makes everything of the host known and fresh, or nothing, and forgets what frames have taught.
+pub fn learn(object: &mut Ebpf, host: Option<&Host>, owner: Option<Ipv4Addr>) -> Result<()> {
+    forget::<u32, Port>(object, PORTS)?;
+    forget::<Address, Endpoint>(object, ENDPOINTS)?;
+    forget::<FdbKey, FdbEntry>(object, FDB)?;
+    forget::<Address, NextHop>(object, NEXT_HOPS)?;
+    let Some(host) = host else {
+        return Ok(());
+    };
+    insert(object, PORTS, LOOPBACK, port(host.world(), owner))?;
+    for world in &host.environments {
+        let router_wan = RouterWanKey::from(Mac(world.router_wan));
+        insert(object, ROUTER_WANS, router_wan, world.environment)?;
+        for mapping in world.own() {
+            let key = Address::from(mapping.external);
+            insert(object, ENDPOINTS, key, endpoint(world, mapping))?;
         }
-        let hop = NextHop {
-            mac: Mac(NEXT_HOP_MAC),
-            reserved: [0; 2],
-            age: FRESH,
-        };
-        Ok(self.next_hops.insert(NEXT_HOP, hop, 0)?)
     }
+    let key = Address::from(host.next_hop);
+    insert(object, NEXT_HOPS, key, next_hop(host.next_hop_mac, FRESH))?;
+    let mut taps = DevMapHash::try_from(map(object, TAPS)?)?;
+    taps.insert(LOOPBACK, LOOPBACK, None, 0)?;
+    let mut uplinks = Array::try_from(map(object, UPLINK)?)?;
+    Ok(uplinks.set(0, uplink(host), 0)?)
+}
+
+fn map<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Map> {
+    object.map_mut(name).with_context(|| format!("no map {name}"))
+}
+
+fn insert<K: Pod, V: Pod>(object: &mut Ebpf, name: &str, key: K, value: V) -> Result<()> {
+    let mut map = HashMap::<_, K, V>::try_from(map(object, name)?)?;
+    Ok(map.insert(key, value, 0)?)
+}
+
+fn forget<K: Pod, V: Pod>(object: &mut Ebpf, name: &str) -> Result<()> {
+    let mut map = HashMap::<_, K, V>::try_from(map(object, name)?)?;
+    let keys = map.keys().collect::<Result<Vec<K>, _>>()?;
+    for key in keys {
+        map.remove(&key)?;
+    }
+    Ok(())
 }

@@ -10,15 +10,16 @@ use aya::{
 };
 use envnet_common::{
     Address, DropReason,
-    maps::{COUNTERS, Counters, DROPS, DropKey, ENDPOINTS, ENVIRONMENTS, Environment, MAPPINGS, Mapping, MappingKey},
+    maps::{
+        COUNTERS, Counters, DROPS, DropKey, ENDPOINTS, ENVIRONMENTS, Environment, FDB, MAPPINGS, Mapping, MappingKey,
+        NEXT_HOPS, PORTS,
+    },
 };
-use envnet_model::{Direction, World};
+use envnet_model::{Counts, Direction, Host, Program, World};
 
 use crate::{
-    Program,
     harness::{self, Action, LOOPBACK},
-    host::Host,
-    pure,
+    host, pure,
 };
 
 /// Longer than any frame that is run; the kernel takes one page with room for its own data.
@@ -28,8 +29,6 @@ const MOST_ENTRIES: u32 = 1024;
 
 /// Environment, reason and internal address under which drops are counted.
 pub type DropCount = BTreeMap<(u32, &'static str, Option<Ipv4Addr>), u64>;
-/// Packets and bytes that were translated, by environment and internal address: in, then out.
-pub type TranslatedCount = BTreeMap<(u32, Ipv4Addr), [u64; 4]>;
 
 /// The loaded programs and their maps.
 pub struct Kernel {
@@ -38,7 +37,8 @@ pub struct Kernel {
     mappings: HashMap<MapData, MappingKey, Mapping>,
     counters: PerCpuHashMap<MapData, MappingKey, Counters>,
     drops: PerCpuHashMap<MapData, DropKey, u64>,
-    host: Host,
+    /// What the fast path is to know.
+    host: Option<&'static Host>,
     cpus: usize,
     buffer: Vec<u8>,
 }
@@ -46,14 +46,22 @@ pub struct Kernel {
 impl Kernel {
     /// Loads the programs.
     pub fn load() -> Result<Self> {
-        let maps = [COUNTERS, DROPS, ENDPOINTS, ENVIRONMENTS, MAPPINGS];
+        let maps = [
+            COUNTERS,
+            DROPS,
+            ENDPOINTS,
+            ENVIRONMENTS,
+            FDB,
+            MAPPINGS,
+            NEXT_HOPS,
+            PORTS,
+        ];
         let mut programs = harness::load(
             envnet::EBPF_OBJECT,
             Program::ALL.map(Program::name),
             &maps,
             MOST_ENTRIES,
         )?;
-        let host = Host::take(&mut programs)?;
         let mut take = |name: &str| programs.take_map(name).with_context(|| format!("no map {name}"));
         let [environments, mappings, counters, drops] =
             [take(ENVIRONMENTS)?, take(MAPPINGS)?, take(COUNTERS)?, take(DROPS)?];
@@ -63,21 +71,22 @@ impl Kernel {
             counters: PerCpuHashMap::try_from(counters)?,
             drops: PerCpuHashMap::try_from(drops)?,
             programs,
-            host,
+            host: None,
             cpus: aya::util::nr_cpus().map_err(|(what, error)| anyhow::anyhow!("{what}: {error}"))?,
             buffer: vec![0; LONGEST],
         })
     }
 
-    /// Replaces everything in the maps: `world` and its mappings, or nothing, for frames on the loopback interface.
-    pub fn enter(&mut self, world: Option<&World>) -> Result<()> {
-        self.enter_at(LOOPBACK, world)?;
-        self.host.enter(world)
+    /// Replaces everything in the maps: what is on a host, or nothing, for frames on the loopback interface.
+    pub fn enter(&mut self, host: Option<&'static Host>) -> Result<()> {
+        self.enter_at(LOOPBACK, host.map(Host::world))?;
+        self.host = host;
+        self.refresh()
     }
 
     /// Makes the fast path know everything again that it may have forgotten.
     pub fn refresh(&mut self) -> Result<()> {
-        self.host.refresh()
+        host::learn(&mut self.programs, self.host, None)
     }
 
     /// The same for the slow path only, and for frames on the interface with this index.
@@ -139,8 +148,8 @@ impl Kernel {
     }
 
     /// Reads the counters of translated packets and sets them to zero.
-    pub fn take_translated(&mut self) -> Result<TranslatedCount> {
-        let mut count = TranslatedCount::new();
+    pub fn take_translated(&mut self) -> Result<Counts> {
+        let mut count = Counts::new();
         for entry in &self.counters {
             let (key, values) = entry?;
             count.insert((key.environment, key.internal.into()), harness::sum(&values));

@@ -1,7 +1,7 @@
 //! Random packets through the programs, the pure translation and iptables, each compared with the model.
 //!
 //! [`generate`] makes packets, `kernel` runs the programs on them with `BPF_PROG_TEST_RUN`, `campaign` compares what comes
-//! out with what is `due` to them by the model, [`shrink`] makes a disagreement small, and [`corpus`] keeps it as a line of text.
+//! out with what is [`due`](envnet_model::due) to them by the model, [`shrink`] makes a disagreement small, and [`corpus`] keeps it as a line of text.
 //! [`pure`] is the same translation without the kernel.
 
 #[cfg(feature = "kernel")]
@@ -9,13 +9,11 @@ pub mod campaign;
 pub mod corpus;
 #[cfg(feature = "kernel")]
 pub mod differential;
-#[cfg(feature = "kernel")]
-mod due;
 pub mod generate;
 #[cfg(feature = "kernel")]
 pub mod harness;
 #[cfg(feature = "kernel")]
-mod host;
+pub mod host;
 #[cfg(feature = "kernel")]
 pub mod kernel;
 pub mod pure;
@@ -34,63 +32,6 @@ pub fn can_be_run(frame: &[u8]) -> bool {
         _ => 1,
     };
     frame.len() >= 14 + header
-}
-
-/// A program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Program {
-    /// From the uplink to the router.
-    RouterIngress,
-    /// From the router to the uplink.
-    RouterEgress,
-    /// From the uplink to a guest's port.
-    UplinkIngress,
-    /// The same, on the way to one environment only.
-    WanPortEgress,
-    /// From the uplink to a guest's port, in the driver.
-    UplinkXdp,
-    /// From a guest's port to the uplink, or across.
-    GuestIngress,
-}
-
-impl Program {
-    /// All that are run, the slow path first.
-    pub const ALL: [Self; 6] = [
-        Self::RouterIngress,
-        Self::RouterEgress,
-        Self::UplinkIngress,
-        Self::WanPortEgress,
-        Self::UplinkXdp,
-        Self::GuestIngress,
-    ];
-
-    /// Its name in the object.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::RouterIngress => "router_ingress",
-            Self::RouterEgress => "router_egress",
-            Self::UplinkIngress => "uplink_ingress",
-            Self::WanPortEgress => "wan_port_egress",
-            Self::UplinkXdp => "uplink_xdp",
-            Self::GuestIngress => "guest_ingress",
-        }
-    }
-
-    /// Which packets it sees.
-    #[must_use]
-    pub const fn direction(self) -> Direction {
-        match self {
-            Self::RouterEgress | Self::GuestIngress => Direction::Out,
-            _ => Direction::In,
-        }
-    }
-
-    /// Whether it is one of the fast path's.
-    #[must_use]
-    pub const fn is_fast(self) -> bool {
-        !matches!(self, Self::RouterIngress | Self::RouterEgress)
-    }
 }
 
 /// A frame, and where it is seen.

@@ -33,7 +33,7 @@ pub fn environment(world: &World) -> Environment {
         number: world.environment,
         internal: world.internal.network.into(),
         external: world.external.network.into(),
-        mask: Address((!0u32 << (32 - world.internal.length)).to_be_bytes()),
+        mask: world.internal.mask().into(),
         mac: Mac(world.router_wan),
         reserved: [0; 2],
     }
@@ -157,14 +157,14 @@ mod tests {
     use fastrand::Rng;
 
     use super::*;
-    use crate::{generate, worlds::WORLDS};
+    use crate::{generate, worlds::HOSTS};
 
     /// Also the frames that the kernel runs no program on: cut off within their headers.
     #[test]
     fn agrees_with_the_model() {
         let mut rng = Rng::with_seed(7);
         for _ in 0..50_000 {
-            let world = &WORLDS[rng.usize(..WORLDS.len())];
+            let world = HOSTS[rng.usize(..HOSTS.len())].world();
             let mut case = generate::case(&mut rng, world);
             if rng.u8(..10) == 0 {
                 case.frame.truncate(rng.usize(..44));

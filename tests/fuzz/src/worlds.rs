@@ -2,7 +2,8 @@
 
 use std::{net::Ipv4Addr, sync::LazyLock};
 
-use envnet_model::{Mapping, Prefix, World};
+use envnet_common::maps::ROUTER_INSIDE_MAC;
+use envnet_model::{Host, Mapping, Prefix, World};
 
 struct Plan {
     name: &'static str,
@@ -49,13 +50,13 @@ const PLANS: [Plan; 8] = [
     ),
 ];
 
-/// Every world; the first is the one of the packet rows.
-pub static WORLDS: LazyLock<Vec<World>> = LazyLock::new(|| PLANS.iter().map(Plan::world).collect());
+/// A host with every plan; the first is like the one of the packet rows.
+pub static HOSTS: LazyLock<Vec<Host>> = LazyLock::new(|| PLANS.iter().map(|plan| host(plan.world())).collect());
 
-/// The world of that name.
+/// The host whose world has that name.
 #[must_use]
-pub fn find(name: &str) -> Option<&'static World> {
-    WORLDS.iter().find(|world| world.name == name)
+pub fn find(name: &str) -> Option<&'static Host> {
+    HOSTS.iter().find(|host| host.world().name == name)
 }
 
 const fn plan(
@@ -79,10 +80,9 @@ const fn plan(
 /// Where every world's other environment has its external addresses.
 const ELSEWHERE: [u8; 4] = [172, 30, 0, 0];
 
-/// The world as the other environment's router sees it.
-#[must_use]
-pub fn elsewhere(world: &World) -> World {
-    World {
+/// A host with the world and the other environment. No packet is made with an address of its link.
+fn host(world: World) -> Host {
+    let elsewhere = World {
         environment: world.environment + 1,
         external: Prefix {
             network: ELSEWHERE.into(),
@@ -90,7 +90,24 @@ pub fn elsewhere(world: &World) -> World {
         },
         router_wan: [0xfe, 0, 0, 0, 0, 2],
         ..world.clone()
+    };
+    Host {
+        environments: [world, elsewhere],
+        router_inside: ROUTER_INSIDE_MAC.0,
+        link: Prefix {
+            network: Ipv4Addr::new(192, 0, 2, 0),
+            length: 24,
+        },
+        next_hop: Ipv4Addr::new(192, 0, 2, 1),
+        next_hop_mac: [2, 0, 0, 0, 0, 0xee],
     }
+}
+
+/// The Ethernet address of whoever has this internal address.
+#[must_use]
+pub fn guest_mac(internal: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = internal.octets();
+    [2, a, b, c, d, 0]
 }
 
 impl Plan {
@@ -107,6 +124,7 @@ impl Plan {
             environment,
             internal: internal.nth(at),
             external: external.nth(at),
+            guest_mac: Some(guest_mac(internal.nth(at))),
         };
         let own = self.mapped.iter().map(|&at| of(self.environment, at, external));
         let others = self.mapped.iter().copied().chain([only_there]);

@@ -8,11 +8,11 @@ use crate::{
     verdict::{Frame, Verdict},
 };
 
-const SENDER_MAC: usize = ETHERNET + 8;
-const SENDER: usize = ETHERNET + 14;
+pub(crate) const SENDER_MAC: usize = ETHERNET + 8;
+pub(crate) const SENDER: usize = ETHERNET + 14;
 const TARGET_MAC: usize = ETHERNET + 18;
 const TARGET: usize = ETHERNET + 24;
-const END: usize = ETHERNET + 28;
+pub(crate) const END: usize = ETHERNET + 28;
 
 pub(crate) fn judge(world: &World, direction: Direction, frame: &[u8]) -> Verdict {
     let Some(is_request) = well_formed(frame) else {
@@ -25,7 +25,7 @@ pub(crate) fn judge(world: &World, direction: Direction, frame: &[u8]) -> Verdic
     decided.unwrap_or_else(|| Verdict::drop(Reason::ArpUnmapped))
 }
 
-/// Whether this is a request, if it is ARP for IPv4 on Ethernet by one station.
+/// Whether this is a request, if it is ARP for IPv4 on Ethernet by one machine.
 fn well_formed(frame: &[u8]) -> Option<bool> {
     let body = frame.get(ETHERNET..END)?;
     // Hardware type 1, protocol type IPv4, their lengths, and the high byte of the operation.

@@ -52,8 +52,9 @@ impl Field {
     }
 }
 
-/// The address in a header at `at`.
-pub(crate) fn address(bytes: &[u8], at: usize) -> Ipv4Addr {
+/// The IPv4 address at this offset.
+#[must_use]
+pub fn address(bytes: &[u8], at: usize) -> Ipv4Addr {
     Ipv4Addr::new(bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3])
 }
 

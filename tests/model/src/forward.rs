@@ -25,7 +25,7 @@ pub fn is_ordinary(frame: &[u8], hops: u8) -> bool {
     !options && right && packet[8] > hops && !about_another
 }
 
-/// The frame so many routers later, from one Ethernet station to another.
+/// The frame so many routers later, between these Ethernet addresses.
 #[must_use]
 pub fn forwarded(frame: &Frame, hops: u8, destination: [u8; 6], source: [u8; 6]) -> Frame {
     let mut after = frame.clone();

@@ -1,6 +1,7 @@
-//! What must become of a frame at `gwE`, written from the RFCs: slow, obvious, and without any of envnet's own code.
+//! What must become of a frame, written from the RFCs: slow, obvious, and without any of envnet's own code.
 //!
-//! [`judge`] takes a frame and says what is due to it. Three rules make the answer exact where the RFCs leave room:
+//! [`judge`] takes a frame at `gwE` and says what is due to it; [`due`] says from that what each program owes, those of the
+//! fast path too. Three rules make the answer exact where the RFCs leave room:
 //!
 //! **Checksums.** A checksum is *right* when the one's complement sum of everything it covers, itself and the pseudo header
 //! included, is 0 modulo 0xffff (RFC 1071: all ones). What the translation owes is that this sum is **the same number
@@ -18,16 +19,18 @@
 
 mod arp;
 mod checksum;
+mod due;
 mod forward;
 mod icmp;
 mod ipv4;
 mod verdict;
 mod world;
 
-pub use checksum::sum;
+pub use checksum::{address, sum};
+pub use due::{Counts, Due, Program, as_guest_sends, due};
 pub use forward::{forwarded, is_ordinary};
 pub use verdict::{Drop, Frame, Reason, Verdict};
-pub use world::{Mapping, Prefix, World};
+pub use world::{Host, Mapping, Prefix, World};
 
 /// Which of the two programs sees the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,7 +58,7 @@ pub fn judge(world: Option<&World>, direction: Direction, frame: &[u8]) -> Verdi
     if tagged {
         defects.push(Drop::of(Reason::VlanTagged));
     }
-    // What leaves is addressed to somebody else, so only what comes in can be for the wrong station.
+    // What leaves is addressed to somebody else, so only what comes in can be for another machine.
     if direction == Direction::In && frame[0] & 1 == 0 && frame[..6] != world.router_wan {
         defects.push(Drop::of(Reason::OtherHost));
     }

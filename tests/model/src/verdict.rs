@@ -9,6 +9,8 @@ pub enum Verdict {
     Pass(Frame),
     /// It is turned round, as this frame: sent back, or received again.
     Redirect(Frame),
+    /// It is left to whoever is next, as it is. Only programs of the fast path do that.
+    Next,
     /// It goes nowhere, for any of these reasons.
     Drop(Vec<Drop>),
 }
@@ -66,7 +68,7 @@ pub enum Reason {
     EmbeddedUnmapped,
     /// RFC 5508, REQ-11, and RFC 1812, section 5.2.7.2.
     IcmpRedirect,
-    /// RFC 1812, section 3.3: for another station of the link.
+    /// RFC 1812, section 3.3: for another machine on the link.
     OtherHost,
     /// RFC 2827: a guest that calls itself by an address that is not its own.
     SourceSpoofed,

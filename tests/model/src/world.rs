@@ -1,4 +1,5 @@
-//! One environment as the outside sees it: prefixes, the router's Ethernet address, and a table of mappings.
+//! One environment as the outside sees it: prefixes, the router's Ethernet address, and a table of mappings; and the host
+//! that has two of them.
 
 use std::net::Ipv4Addr;
 
@@ -19,13 +20,19 @@ impl Prefix {
         u64::from(address.to_bits()) >> host_bits == u64::from(self.network.to_bits()) >> host_bits
     }
 
+    /// A one for every fixed bit.
+    #[must_use]
+    pub fn mask(self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - self.length).unwrap_or(0))
+    }
+
     /// How many addresses there are.
     #[must_use]
     pub fn size(self) -> u64 {
         1 << (32 - self.length)
     }
 
-    /// The address at this place in the prefix.
+    /// The address with this host part.
     #[must_use]
     pub fn nth(self, at: u32) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.network.to_bits().wrapping_add(at))
@@ -41,6 +48,8 @@ pub struct Mapping {
     pub internal: Ipv4Addr,
     /// What the outside calls it.
     pub external: Ipv4Addr,
+    /// The Ethernet address of the guest; the router is no guest.
+    pub guest_mac: Option<[u8; 6]>,
 }
 
 /// The environment whose `gwE` is looked at, and the mappings of all environments.
@@ -60,6 +69,29 @@ pub struct World {
     pub mappings: Vec<Mapping>,
 }
 
+/// What the fast path knows: it runs where all environments meet.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// The environment at whose port or router a frame is seen, and another one.
+    pub environments: [World; 2],
+    /// Ethernet address of every router, on the inside.
+    pub router_inside: [u8; 6],
+    /// The addresses on the uplink's own link.
+    pub link: Prefix,
+    /// Where the routers send what is for nobody on that link.
+    pub next_hop: Ipv4Addr,
+    /// Its Ethernet address.
+    pub next_hop_mac: [u8; 6],
+}
+
+impl Host {
+    /// The environment at whose port or router a frame is seen.
+    #[must_use]
+    pub fn world(&self) -> &World {
+        &self.environments[0]
+    }
+}
+
 impl World {
     /// This environment's own mappings.
     pub fn own(&self) -> impl Iterator<Item = &Mapping> {
@@ -68,19 +100,27 @@ impl World {
             .filter(|mapping| mapping.environment == self.environment)
     }
 
+    /// The mapping with this external address.
+    #[must_use]
+    pub fn by_external(&self, external: Ipv4Addr) -> Option<&Mapping> {
+        self.own().find(|mapping| mapping.external == external)
+    }
+
+    /// The mapping with this internal address.
+    #[must_use]
+    pub fn by_internal(&self, internal: Ipv4Addr) -> Option<&Mapping> {
+        self.own().find(|mapping| mapping.internal == internal)
+    }
+
     /// Who has this external address.
     #[must_use]
     pub fn internal_of(&self, external: Ipv4Addr) -> Option<Ipv4Addr> {
-        let mut own = self.own();
-        own.find(|mapping| mapping.external == external)
-            .map(|mapping| mapping.internal)
+        self.by_external(external).map(|mapping| mapping.internal)
     }
 
     /// What the outside calls this guest.
     #[must_use]
     pub fn external_of(&self, internal: Ipv4Addr) -> Option<Ipv4Addr> {
-        let mut own = self.own();
-        own.find(|mapping| mapping.internal == internal)
-            .map(|mapping| mapping.external)
+        self.by_internal(internal).map(|mapping| mapping.external)
     }
 }

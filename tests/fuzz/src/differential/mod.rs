@@ -14,7 +14,7 @@ use anyhow::Result;
 use envnet_lab::interrupt;
 use fastrand::Rng;
 
-use crate::worlds::WORLDS;
+use crate::worlds::HOSTS;
 use class::Class;
 use exchange::Exchange;
 use router::{Nat, Router};
@@ -31,7 +31,7 @@ struct Entry {
 /// Runs all exchanges through both routers and prints the classes of differences; whether all of them are known.
 pub fn run(seed: u64) -> Result<bool> {
     interrupt::install();
-    let world = &WORLDS[0];
+    let world = HOSTS[0].world();
     let mut rng = Rng::with_seed(seed);
     let exchanges: Vec<Exchange> = (1..=EXCHANGES).map(|id| exchange::make(&mut rng, world, id)).collect();
     let [iptables, envnet] = [Nat::Iptables, Nat::Envnet].map(|nat| -> Result<_> {
