@@ -18,10 +18,11 @@ pub(crate) const REPLY: u8 = 2;
 pub(crate) const NOBODY: [u8; 6] = [0; 6];
 const UNSPECIFIED: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 
-pub(crate) type Station = ([u8; 6], Ipv4Addr);
+/// Ethernet and IPv4 address, in this order.
+pub(crate) type Addresses = ([u8; 6], Ipv4Addr);
 
 /// What stands behind the Ethernet header.
-fn body(operation: u8, sender: Station, target: Station) -> Vec<u8> {
+fn body(operation: u8, sender: Addresses, target: Addresses) -> Vec<u8> {
     let head = [0, 1, 8, 0, 6, 4, 0, operation];
     // Padding, as on a real Ethernet, which must stay.
     [
@@ -36,7 +37,7 @@ fn body(operation: u8, sender: Station, target: Station) -> Vec<u8> {
 }
 
 /// A frame with an ARP packet: from its sender to its target, whatever Ethernet says.
-pub(crate) fn arp(to: [u8; 6], from: [u8; 6], operation: u8, sender: Station, target: Station) -> Vec<u8> {
+pub(crate) fn arp(to: [u8; 6], from: [u8; 6], operation: u8, sender: Addresses, target: Addresses) -> Vec<u8> {
     frame(to, from, 0x0806, &body(operation, sender, target))
 }
 
@@ -45,7 +46,7 @@ pub(crate) fn asks(sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     arp(EVERYBODY, NEIGHBOUR, REQUEST, (NEIGHBOUR, sender), (NOBODY, target))
 }
 
-fn tells(sender: Station, target: Station) -> Vec<u8> {
+fn tells(sender: Addresses, target: Addresses) -> Vec<u8> {
     arp(ROUTER_WAN, sender.0, REPLY, sender, target)
 }
 
@@ -173,10 +174,10 @@ fn malformed() {
 /// The router asks and answers as 10.0.0.1, and the outside must not see that.
 #[test]
 fn what_the_router_says() {
-    let says = |operation, sender: Ipv4Addr, target: Station| {
+    let says = |operation, sender: Ipv4Addr, target: Addresses| {
         arp(EVERYBODY, ROUTER_WAN, operation, (ROUTER_WAN, sender), target)
     };
-    let translated = |description: &str, operation, target: Station| {
+    let translated = |description: &str, operation, target: Addresses| {
         let outcome = Outcome::Pass(says(operation, ROUTER_OUTSIDE, target));
         row(description, Program::Egress, says(operation, ROUTER, target), outcome)
     };

@@ -194,17 +194,17 @@ impl Harness {
         self.hash_map("NEXT_HOPS").get(&Address::from(hop), 0).ok()
     }
 
-    pub(crate) fn set_station(&mut self, environment: u32, mac: [u8; 6], interface: u32, last_seen: u64) {
-        let station = FdbEntry {
+    pub(crate) fn set_fdb_entry(&mut self, environment: u32, mac: [u8; 6], interface: u32, last_seen: u64) {
+        let entry = FdbEntry {
             interface,
             reserved: 0,
             last_seen,
         };
         let key = FdbKey::new(environment, Mac(mac));
-        self.hash_map("FDB").insert(key, station, 0).unwrap();
+        self.hash_map("FDB").insert(key, entry, 0).unwrap();
     }
 
-    pub(crate) fn station(&mut self, environment: u32, mac: [u8; 6]) -> Option<FdbEntry> {
+    pub(crate) fn fdb_entry(&mut self, environment: u32, mac: [u8; 6]) -> Option<FdbEntry> {
         let key = FdbKey::new(environment, Mac(mac));
         self.hash_map("FDB").get(&key, 0).ok()
     }

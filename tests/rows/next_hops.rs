@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use envnet_common::age::Age;
 
 use crate::{
-    arp::{NOBODY, REPLY, REQUEST, Station, arp, asks},
+    arp::{Addresses, NOBODY, REPLY, REQUEST, arp, asks},
     harness::{Harness, Program},
     host::now,
     names::{
@@ -28,7 +28,7 @@ fn taught(harness: &mut Harness, frame: &[u8], hop: Ipv4Addr, known: bool) -> Op
     harness.next_hop(hop).map(|hop| hop.mac.0)
 }
 
-fn says(to: [u8; 6], from: [u8; 6], operation: u8, sender: Station) -> Vec<u8> {
+fn says(to: [u8; 6], from: [u8; 6], operation: u8, sender: Addresses) -> Vec<u8> {
     arp(to, from, operation, sender, (ROUTER_WAN, ROUTER_OUTSIDE))
 }
 

@@ -47,10 +47,10 @@ fn refused(harness: &mut Harness, note: &str, frame: &[u8], reason: DropReason, 
     let guests = [GUEST_OUTSIDE, SIBLING_OUTSIDE];
     let before = guests.map(|guest| harness.endpoint(guest));
     let mac = frame[6..12].try_into().unwrap();
-    let station = harness.station(ENVIRONMENT, mac);
+    let entry = harness.fdb_entry(ENVIRONMENT, mac);
     harness.must(note, Program::GuestIngress, frame, &Outcome::Drop(reason, internal));
     assert_eq!(guests.map(|guest| harness.endpoint(guest)), before, "{note}");
-    assert_eq!(harness.station(ENVIRONMENT, mac), station, "{note}");
+    assert_eq!(harness.fdb_entry(ENVIRONMENT, mac), entry, "{note}");
 }
 
 /// Not dropped, whichever way it goes.
@@ -233,7 +233,7 @@ fn malformed_packets_go_nowhere() {
 
 /// A bridge drops frames from a group or from nobody, and learns nothing from them.
 #[test]
-fn sources_that_are_no_station() {
+fn sources_that_no_guest_has() {
     let mut harness = Harness::load();
     for mac in [EVERYBODY, [1, 0, 0x5e, 0, 0, 1], NOBODY] {
         for packet in [
@@ -243,7 +243,7 @@ fn sources_that_are_no_station() {
             harness.learn(Some(GUEST));
             left(&mut harness, "left to the bridge", &sent_by(mac, &packet));
             assert_eq!(harness.endpoint(GUEST_OUTSIDE).location.mac.0, GUEST_MAC);
-            assert_eq!(harness.station(ENVIRONMENT, mac), None);
+            assert_eq!(harness.fdb_entry(ENVIRONMENT, mac), None);
         }
     }
 }

@@ -51,16 +51,16 @@ fn left(frame: &[u8]) -> Outcome {
 }
 
 #[test]
-fn heard_stations_are_learned() {
+fn a_guest_that_sends_is_learned() {
     let mut harness = Harness::load();
     harness.learn(Some(GUEST));
     let before = now();
     let sent = sent_by(GUEST_MAC, &packet(GUEST, OUTSIDE, Payload::Tcp));
     harness.observe(Program::GuestIngress, &sent).unwrap();
-    let station = harness.station(ENVIRONMENT, GUEST_MAC).expect("learned");
-    assert_eq!(station.interface, LOOPBACK);
-    assert!(station.last_seen >= before);
-    assert_eq!(harness.station(OTHER_ENVIRONMENT, GUEST_MAC), None);
+    let entry = harness.fdb_entry(ENVIRONMENT, GUEST_MAC).expect("learned");
+    assert_eq!(entry.interface, LOOPBACK);
+    assert!(entry.last_seen >= before);
+    assert_eq!(harness.fdb_entry(OTHER_ENVIRONMENT, GUEST_MAC), None);
 }
 
 /// A frame that says nothing but its source refreshes the entry of its own port. It makes none, and moves none.
@@ -70,20 +70,20 @@ fn a_frame_without_an_ip_address_refreshes_its_entry() {
     harness.learn(Some(GUEST));
     let solicitation = frame(ALL_ROUTERS, GUEST_MAC, IPV6, &[0x60; 48]);
     harness.observe(Program::GuestIngress, &solicitation).unwrap();
-    assert_eq!(harness.station(ENVIRONMENT, GUEST_MAC), None);
+    assert_eq!(harness.fdb_entry(ENVIRONMENT, GUEST_MAC), None);
 
-    harness.set_station(ENVIRONMENT, GUEST_MAC, LOOPBACK, now() - SECOND / 4);
+    harness.set_fdb_entry(ENVIRONMENT, GUEST_MAC, LOOPBACK, now() - SECOND / 4);
     let before = now();
     harness.observe(Program::GuestIngress, &solicitation).unwrap();
-    let refreshed = harness.station(ENVIRONMENT, GUEST_MAC).expect("refreshed");
+    let refreshed = harness.fdb_entry(ENVIRONMENT, GUEST_MAC).expect("refreshed");
     assert!(
         refreshed.last_seen >= before && refreshed.interface == LOOPBACK,
         "{refreshed:?}"
     );
 
-    harness.set_station(ENVIRONMENT, GUEST_MAC, NOWHERE, now() - SECOND);
+    harness.set_fdb_entry(ENVIRONMENT, GUEST_MAC, NOWHERE, now() - SECOND);
     harness.observe(Program::GuestIngress, &solicitation).unwrap();
-    let elsewhere = harness.station(ENVIRONMENT, GUEST_MAC).expect("still there");
+    let elsewhere = harness.fdb_entry(ENVIRONMENT, GUEST_MAC).expect("still there");
     assert_eq!(elsewhere.interface, NOWHERE);
 }
 
@@ -96,13 +96,13 @@ fn a_guest_takes_its_own_address_back() {
     let mut guest = endpoint(ENVIRONMENT, GUEST, GUEST_MAC);
     guest.location.age = Age::new(now() - SECOND);
     harness.set_endpoint(GUEST_OUTSIDE, &guest);
-    harness.set_station(ENVIRONMENT, GUEST_MAC, NOWHERE, now());
+    harness.set_fdb_entry(ENVIRONMENT, GUEST_MAC, NOWHERE, now());
     assert!(matches!(
         harness.observe(Program::GuestIngress, &sent),
         Ok(Outcome::Redirect(_))
     ));
     assert_eq!(
-        harness.station(ENVIRONMENT, GUEST_MAC).map(|station| station.interface),
+        harness.fdb_entry(ENVIRONMENT, GUEST_MAC).map(|entry| entry.interface),
         Some(LOOPBACK)
     );
 }
@@ -118,11 +118,11 @@ fn a_guest_has_one_address_at_a_time() {
     guest.location.age = Age::new(now());
     harness.set_endpoint(GUEST_OUTSIDE, &guest);
     harness.observe(Program::GuestIngress, &sent).unwrap();
-    assert_eq!(harness.station(ENVIRONMENT, other), None);
+    assert_eq!(harness.fdb_entry(ENVIRONMENT, other), None);
     guest.location.age = Age::new(now() - SECOND / 10);
     harness.set_endpoint(GUEST_OUTSIDE, &guest);
     harness.observe(Program::GuestIngress, &sent).unwrap();
-    assert!(harness.station(ENVIRONMENT, other).is_some());
+    assert!(harness.fdb_entry(ENVIRONMENT, other).is_some());
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn nobody_takes_the_address_of_who_speaks() {
         let mut guest = endpoint(ENVIRONMENT, GUEST, GUEST_MAC);
         guest.location = Location::default();
         harness.set_endpoint(GUEST_OUTSIDE, &guest);
-        harness.set_station(ENVIRONMENT, GUEST_MAC, NOWHERE, now());
+        harness.set_fdb_entry(ENVIRONMENT, GUEST_MAC, NOWHERE, now());
         harness.must(
             "speaks elsewhere",
             Program::GuestIngress,
@@ -142,25 +142,25 @@ fn nobody_takes_the_address_of_who_speaks() {
             &Outcome::Drop(MacSpoofed, Some(GUEST)),
         );
         assert_eq!(
-            harness.station(ENVIRONMENT, GUEST_MAC).map(|station| station.interface),
+            harness.fdb_entry(ENVIRONMENT, GUEST_MAC).map(|entry| entry.interface),
             Some(NOWHERE)
         );
         // In another environment, every address is another's.
         harness.learn(owner);
-        harness.set_station(OTHER_ENVIRONMENT, GUEST_MAC, NOWHERE, now());
+        harness.set_fdb_entry(OTHER_ENVIRONMENT, GUEST_MAC, NOWHERE, now());
         assert_ne!(
             harness.observe(Program::GuestIngress, &sent),
             Ok(Outcome::Drop(MacSpoofed, Some(GUEST)))
         );
         // It has moved.
         harness.learn(owner);
-        harness.set_station(ENVIRONMENT, GUEST_MAC, NOWHERE, now() - 6 * SECOND / 10);
+        harness.set_fdb_entry(ENVIRONMENT, GUEST_MAC, NOWHERE, now() - 6 * SECOND / 10);
         assert_ne!(
             harness.observe(Program::GuestIngress, &sent),
             Ok(Outcome::Drop(MacSpoofed, Some(GUEST)))
         );
         assert_eq!(
-            harness.station(ENVIRONMENT, GUEST_MAC).map(|station| station.interface),
+            harness.fdb_entry(ENVIRONMENT, GUEST_MAC).map(|entry| entry.interface),
             Some(LOOPBACK)
         );
     }
@@ -171,7 +171,7 @@ fn nobody_takes_the_address_of_who_speaks() {
 fn who_takes_an_address_teaches_nothing() {
     let mut harness = Harness::load();
     harness.learn(Some(GUEST));
-    harness.set_station(ENVIRONMENT, SIBLING_MAC, NOWHERE, now());
+    harness.set_fdb_entry(ENVIRONMENT, SIBLING_MAC, NOWHERE, now());
     let sent = sent_by(SIBLING_MAC, &packet(GUEST, OUTSIDE, Payload::Tcp));
     let dropped = Outcome::Drop(MacSpoofed, Some(GUEST));
     harness.must("the sibling's", Program::GuestIngress, &sent, &dropped);
@@ -188,7 +188,7 @@ fn to_a_sibling() {
             // The kernel has not run that long, as in a guest that was just booted.
             return;
         };
-        harness.set_station(environment, SIBLING_MAC, interface, heard);
+        harness.set_fdb_entry(environment, SIBLING_MAC, interface, heard);
         harness.must(note, Program::GuestIngress, &frame, &outcome);
     };
     case("speaks", ENVIRONMENT, NOWHERE, 0, redirected(&frame));
@@ -223,7 +223,7 @@ fn from_the_router() {
             // The kernel has not run that long, as in a guest that was just booted.
             return;
         };
-        harness.set_station(environment, GUEST_MAC, interface, heard);
+        harness.set_fdb_entry(environment, GUEST_MAC, interface, heard);
         harness.must(note, Program::RouterPort, &frame, &outcome);
     };
     case("speaks", ENVIRONMENT, NOWHERE, 0, redirected(&frame));
@@ -239,7 +239,7 @@ fn from_the_router() {
     case("in another environment", OTHER_ENVIRONMENT, LOOPBACK, 0, left(&frame));
     harness.learn(Some(ROUTER));
     harness.must("never heard", Program::RouterPort, &frame, &left(&frame));
-    assert_eq!(harness.station(ENVIRONMENT, ROUTER_INSIDE_MAC.0), None);
+    assert_eq!(harness.fdb_entry(ENVIRONMENT, ROUTER_INSIDE_MAC.0), None);
     for group in [EVERYBODY, [1, 0, 0x5e, 0, 0, 1]] {
         let frame = from_router(group);
         harness.must("to a group", Program::RouterPort, &frame, &left(&frame));
