@@ -5,10 +5,7 @@ use envnet_common::{age::Age, maps::Endpoint};
 use crate::{
     harness::{Harness, Outcome, Program},
     host::{endpoint, now},
-    names::{
-        ELSEWHERE, ENVIRONMENT, GUEST, GUEST_MAC, GUEST_OUTSIDE, NEIGHBOUR, NEXT_HOP, OTHER_ENVIRONMENT, OUTSIDE,
-        STRANGER, STRANGER_MAC, incoming, sent_by,
-    },
+    names::{ELSEWHERE, GUEST, GUEST_MAC, GUEST_OUTSIDE, NEIGHBOUR, NEXT_HOP, OUTSIDE, incoming, sent_by},
     packet::{Payload, packet},
 };
 
@@ -55,7 +52,7 @@ fn subjects() -> Vec<Subject> {
         program,
         asks,
         frame: inward.clone(),
-        set: |harness, age| harness.set_endpoint(GUEST_OUTSIDE, &at_age(endpoint(ENVIRONMENT, GUEST, GUEST_MAC), age)),
+        set: |harness, age| harness.set_endpoint(GUEST_OUTSIDE, &at_age(endpoint(GUEST_OUTSIDE), age)),
         get: |harness| harness.endpoint(GUEST_OUTSIDE).location.age,
     };
     vec![
@@ -67,7 +64,7 @@ fn subjects() -> Vec<Subject> {
             frame: sent_by(GUEST_MAC, &packet(GUEST, ELSEWHERE, Payload::Tcp)),
             asks: false,
             set: |harness, age| {
-                let stranger = endpoint(OTHER_ENVIRONMENT, STRANGER, STRANGER_MAC);
+                let stranger = endpoint(ELSEWHERE);
                 harness.set_endpoint(ELSEWHERE, &at_age(stranger, age));
             },
             get: |harness| harness.endpoint(ELSEWHERE).location.age,
@@ -126,7 +123,7 @@ fn what_a_guest_sends_confirms_it() {
     let out = sent_by(GUEST_MAC, &packet(GUEST, OUTSIDE, Payload::Tcp));
     for age in [aged(400, None), aged(1000, None), Age::default()] {
         harness.learn(Some(GUEST));
-        harness.set_endpoint(GUEST_OUTSIDE, &at_age(endpoint(ENVIRONMENT, GUEST, GUEST_MAC), age));
+        harness.set_endpoint(GUEST_OUTSIDE, &at_age(endpoint(GUEST_OUTSIDE), age));
         let before = now();
         assert!(takes(&mut harness, Program::GuestIngress, &out));
         let confirmed = harness.endpoint(GUEST_OUTSIDE).location.age;

@@ -1,5 +1,5 @@
-//! What the fast path must take and what it must leave to the router, by name. Every other row says so, too, but derives it
-//! with [`envnet_model::is_ordinary`]; here it stands written.
+//! What the fast path must take and what it must leave to the router, by name. Every other row says so, too, but has it from
+//! the model ([`envnet_model::due`]); here it stands written.
 
 use std::net::Ipv4Addr;
 
@@ -36,7 +36,7 @@ fn are(taken: bool, rows: &[Vec<Row>]) {
     let mut rows = rows.concat();
     for row in &mut rows {
         row.outcome = harness.observe(row.program, &row.frame).unwrap();
-        for run in fast::runs(&mut harness, row) {
+        for run in fast::runs(row) {
             let is_taken = !run.counted.is_empty();
             assert_eq!(is_taken, taken, "{}, {:?}", run.description, run.program);
         }

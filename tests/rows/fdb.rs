@@ -93,7 +93,7 @@ fn a_guest_takes_its_own_address_back() {
     let mut harness = Harness::load();
     let sent = sent_by(GUEST_MAC, &packet(GUEST, OUTSIDE, Payload::Tcp));
     harness.learn(Some(GUEST));
-    let mut guest = endpoint(ENVIRONMENT, GUEST, GUEST_MAC);
+    let mut guest = endpoint(GUEST_OUTSIDE);
     guest.location.age = Age::new(now() - SECOND);
     harness.set_endpoint(GUEST_OUTSIDE, &guest);
     harness.set_fdb_entry(ENVIRONMENT, GUEST_MAC, NOWHERE, now());
@@ -114,7 +114,7 @@ fn a_guest_has_one_address_at_a_time() {
     harness.learn(Some(GUEST));
     let other = [2, 0, 0, 0, 0, 0x77];
     let sent = sent_by(other, &packet(GUEST, OUTSIDE, Payload::Tcp));
-    let mut guest = endpoint(ENVIRONMENT, GUEST, GUEST_MAC);
+    let mut guest = endpoint(GUEST_OUTSIDE);
     guest.location.age = Age::new(now());
     harness.set_endpoint(GUEST_OUTSIDE, &guest);
     harness.observe(Program::GuestIngress, &sent).unwrap();
@@ -131,7 +131,7 @@ fn nobody_takes_the_address_of_who_speaks() {
     let sent = sent_by(GUEST_MAC, &packet(GUEST, OUTSIDE, Payload::Tcp));
     for owner in [Some(GUEST), None] {
         harness.learn(owner);
-        let mut guest = endpoint(ENVIRONMENT, GUEST, GUEST_MAC);
+        let mut guest = endpoint(GUEST_OUTSIDE);
         guest.location = Location::default();
         harness.set_endpoint(GUEST_OUTSIDE, &guest);
         harness.set_fdb_entry(ENVIRONMENT, GUEST_MAC, NOWHERE, now());

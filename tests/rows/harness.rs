@@ -1,6 +1,6 @@
 //! Runs rows in the harness of `envnet-fuzz`, on maps of their own.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use aya::{
     Ebpf,
@@ -11,11 +11,18 @@ use envnet_common::{
     Address, DropReason,
     maps::{Counters, DropKey, Environment, Mapping, MappingKey},
 };
-use envnet_fuzz::harness::{self, Action, LOOPBACK};
+use envnet_fuzz::{
+    corpus::hex,
+    harness::{self, Action, LOOPBACK},
+    pure,
+};
+pub(crate) use envnet_model::{Counts as Counted, address};
+use envnet_model::{Program as Modelled, Verdict, due};
 
 use crate::{
-    fast, host,
-    names::{ENVIRONMENT, MAPPED, OTHER_ENVIRONMENT, OTHER_MAPPED},
+    fast,
+    host::{self, KNOWN},
+    names::ENVIRONMENT,
 };
 
 /// Which program a frame is for. Rows are for the first two; what the others must do follows from that.
@@ -44,9 +51,6 @@ pub(crate) enum Outcome {
     Drop(DropReason, Option<Ipv4Addr>),
 }
 
-/// Packets and bytes in, and packets and bytes out, by environment and internal address.
-pub(crate) type Counted = BTreeMap<(u32, Ipv4Addr), [u64; 4]>;
-
 /// One frame and what must become of it.
 #[derive(Clone)]
 pub(crate) struct Row {
@@ -65,7 +69,7 @@ pub(crate) fn run(rows: &[Row]) {
     let mut failures = Vec::new();
     for row in rows {
         failures.extend(harness.check(row).err());
-        for run in fast::runs(&mut harness, row) {
+        for run in fast::runs(row) {
             runs += 1;
             taken += usize::from(!run.counted.is_empty());
             failures.extend(harness.check_fast(&run).err());
@@ -89,8 +93,6 @@ pub(crate) fn assert_none(failures: &[String]) {
 /// The programs, loaded, with two environments in their maps.
 pub(crate) struct Harness {
     object: Ebpf,
-    /// The environment that the interface belongs to.
-    environment: u32,
 }
 
 impl Harness {
@@ -111,18 +113,18 @@ impl Harness {
             "FDB",
         ];
         let object = harness::load(object, Program::ALL.map(Program::name), &maps, 64).unwrap();
-        let mut harness = Self {
-            object,
-            environment: ENVIRONMENT,
-        };
-        harness.stand_at(&host::environment(ENVIRONMENT));
-        let own = MAPPED.map(|addresses| (ENVIRONMENT, addresses));
-        for (environment, (internal, external)) in own.into_iter().chain([(OTHER_ENVIRONMENT, OTHER_MAPPED)]) {
+        let mut harness = Self { object };
+        // The loopback interface is the `gwE` of this environment.
+        harness
+            .hash_map("ENVIRONMENTS")
+            .insert(LOOPBACK, pure::environment(KNOWN.world()), 0)
+            .unwrap();
+        for mapping in &KNOWN.world().mappings {
             let key = MappingKey {
-                environment,
-                internal: internal.into(),
+                environment: mapping.environment,
+                internal: mapping.internal.into(),
             };
-            let external = external.into();
+            let external = mapping.external.into();
             harness
                 .hash_map("MAPPINGS")
                 .insert(key, Mapping { external }, 0)
@@ -134,12 +136,6 @@ impl Harness {
         harness
     }
 
-    /// Makes the loopback interface the `gwE` of this environment.
-    pub(crate) fn stand_at(&mut self, environment: &Environment) {
-        self.environment = environment.number;
-        self.hash_map("ENVIRONMENTS").insert(LOOPBACK, *environment, 0).unwrap();
-    }
-
     /// Takes the environment away, as while it is being detached.
     pub(crate) fn forget_environment(&mut self) {
         self.hash_map::<u32, Environment>("ENVIRONMENTS")
@@ -147,18 +143,31 @@ impl Harness {
             .unwrap();
     }
 
-    /// Runs a row; the error says what differs.
+    /// Runs a row; the error says what differs, or that the model says something else than the row.
     pub(crate) fn check(&mut self, row: &Row) -> Result<(), String> {
-        let mut counted = Counted::new();
-        if row.frame[12..14] == [8, 0]
-            && let Outcome::Pass(out) | Outcome::Redirect(out) = &row.outcome
-        {
-            let bytes = row.frame.len() as u64;
-            match row.program {
-                Program::Ingress => counted.insert((ENVIRONMENT, address(out, 30)), [1, bytes, 0, 0]),
-                _ => counted.insert((ENVIRONMENT, address(&row.frame, 26)), [0, 0, 1, bytes]),
-            };
+        let program = match row.program {
+            Program::Ingress => Modelled::RouterIngress,
+            _ => Modelled::RouterEgress,
+        };
+        let due = due(program, Some(&KNOWN), None, &row.frame);
+        let agree = match (&due.verdict, &row.outcome) {
+            (Verdict::Pass(frame), Outcome::Pass(out)) | (Verdict::Redirect(frame), Outcome::Redirect(out)) => {
+                frame.is(out)
+            }
+            (Verdict::Drop(defects), Outcome::Drop(reason, internal)) => defects
+                .iter()
+                .any(|defect| defect.reason.label() == reason.label() && defect.internal == *internal),
+            _ => false,
+        };
+        if !agree {
+            let (description, outcome) = (&row.description, show(&row.outcome));
+            return Err(format!(
+                "{description}\n  row:   {outcome}\n  model: {:x?}",
+                due.verdict
+            ));
         }
+        let mut counted = Counted::new();
+        due.count(row.frame.len(), &mut counted);
         self.expect(&row.description, row.program, &row.frame, &row.outcome, &counted)
     }
 
@@ -236,7 +245,7 @@ impl Harness {
             (Action::Pass, []) => Ok(Outcome::Pass(out)),
             (Action::Redirect, []) => Ok(Outcome::Redirect(out)),
             (Action::Next, []) => Ok(Outcome::Next(out)),
-            (Action::Drop, [(key, 1)]) if key.environment == self.environment => {
+            (Action::Drop, [(key, 1)]) if key.environment == ENVIRONMENT => {
                 let internal = (key.internal != Address::UNSPECIFIED).then(|| key.internal.into());
                 Ok(Outcome::Drop(DropReason::from_number(key.reason).unwrap(), internal))
             }
@@ -291,6 +300,11 @@ impl Harness {
         self.map(name).try_into().unwrap()
     }
 
+    /// The programs and their maps.
+    pub(crate) fn object(&mut self) -> &mut Ebpf {
+        &mut self.object
+    }
+
     pub(crate) fn map(&mut self, name: &str) -> &mut Map {
         self.object.map_mut(name).unwrap()
     }
@@ -322,12 +336,6 @@ impl Program {
     }
 }
 
-/// The IPv4 address at this offset of a frame.
-pub(crate) fn address(frame: &[u8], at: usize) -> Ipv4Addr {
-    let bytes: [u8; 4] = frame[at..at + 4].try_into().unwrap();
-    bytes.into()
-}
-
 fn show(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Pass(frame) => format!("pass {}", hex(frame)),
@@ -335,10 +343,4 @@ fn show(outcome: &Outcome) -> String {
         Outcome::Next(frame) => format!("next {}", hex(frame)),
         Outcome::Drop(reason, internal) => format!("drop {} {internal:?}", reason.label()),
     }
-}
-
-/// Two digits a byte, with spaces where headers commonly end.
-fn hex(frame: &[u8]) -> String {
-    let digits = |(at, byte)| format!("{}{byte:02x}", if [14, 34, 42, 62].contains(&at) { " " } else { "" });
-    frame.iter().enumerate().map(digits).collect()
 }

@@ -3,16 +3,14 @@
 
 use std::{fs::File, net::Ipv4Addr, sync::LazyLock, thread};
 
-use aya::maps::{Array, DevMapHash};
+use aya::maps::Array;
 use envnet_common::{
     Address, Mac,
     age::Age,
-    maps::{
-        Endpoint, Environment, FdbEntry, FdbKey, Location, NextHop, Port, ROUTER_INSIDE_MAC, RouterWanKey, Settings,
-        Uplink,
-    },
+    maps::{Endpoint, FdbEntry, FdbKey, NextHop, Port, ROUTER_INSIDE_MAC, Settings, Uplink},
 };
-use envnet_fuzz::harness::LOOPBACK;
+use envnet_fuzz::{harness::LOOPBACK, host};
+use envnet_model::{Host, Mapping, Prefix, World};
 use nix::{
     sched::{CloneFlags, setns, unshare},
     time::{ClockId, clock_gettime},
@@ -21,22 +19,14 @@ use nix::{
 use crate::{
     harness::Harness,
     names::{
-        ELSEWHERE, ENVIRONMENT, EXTERNAL, GUEST, GUEST_MAC, GUEST_OUTSIDE, HOST, INTERNAL, MASK, NEIGHBOUR, NEXT_HOP,
-        OTHER_ENVIRONMENT, OTHER_EXTERNAL, OTHER_ROUTER_WAN, POOL, POOL_MASK, ROUTER, ROUTER_OUTSIDE, ROUTER_WAN,
-        SIBLING, SIBLING_MAC, SIBLING_OUTSIDE, STRANGER, STRANGER_MAC,
+        ELSEWHERE, ENVIRONMENT, EXTERNAL, GUEST, GUEST_MAC, GUEST_OUTSIDE, HOST, INTERNAL, NEIGHBOUR, NEXT_HOP,
+        OTHER_ENVIRONMENT, OTHER_EXTERNAL, OTHER_ROUTER_WAN, POOL, ROUTER, ROUTER_OUTSIDE, ROUTER_WAN, SIBLING,
+        SIBLING_MAC, SIBLING_OUTSIDE, STRANGER, STRANGER_MAC,
     },
 };
 
 /// An interface that does not exist.
 pub(crate) const NOWHERE: u32 = 0x7fff_fff0;
-/// Longer than any frame in the rows.
-const MTU: u32 = 9000;
-
-/// Heard in the future, and so for a long time.
-const FRESH: Age = Age {
-    confirmed: u64::MAX / 2,
-    probed: 0,
-};
 
 /// Which guest the port belongs to that a frame comes in by; none when somebody else has plugged it in.
 pub(crate) type Owner = Option<Ipv4Addr>;
@@ -66,96 +56,66 @@ pub(crate) fn now() -> u64 {
     u64::try_from(time.tv_sec()).unwrap() * 1_000_000_000 + u64::try_from(time.tv_nsec()).unwrap()
 }
 
-pub(crate) fn environment(number: u32) -> Environment {
-    let (external, mac) = match number {
-        OTHER_ENVIRONMENT => (OTHER_EXTERNAL, OTHER_ROUTER_WAN),
-        _ => (EXTERNAL, ROUTER_WAN),
+/// Everything that can be known.
+pub(crate) static KNOWN: LazyLock<Host> = LazyLock::new(|| {
+    let prefix = |network, length| Prefix { network, length };
+    let mapping = |environment, internal, external, guest_mac| Mapping {
+        environment,
+        internal,
+        external,
+        guest_mac,
     };
-    Environment {
-        number,
-        internal: INTERNAL.into(),
-        external: external.into(),
-        mask: MASK.into(),
-        mac: Mac(mac),
-        reserved: [0; 2],
+    let world = World {
+        name: "rows",
+        environment: ENVIRONMENT,
+        internal: prefix(INTERNAL, 24),
+        external: prefix(EXTERNAL, 24),
+        router_wan: ROUTER_WAN,
+        mappings: vec![
+            mapping(ENVIRONMENT, ROUTER, ROUTER_OUTSIDE, None),
+            mapping(ENVIRONMENT, GUEST, GUEST_OUTSIDE, Some(GUEST_MAC)),
+            mapping(ENVIRONMENT, SIBLING, SIBLING_OUTSIDE, Some(SIBLING_MAC)),
+            mapping(OTHER_ENVIRONMENT, STRANGER, ELSEWHERE, Some(STRANGER_MAC)),
+        ],
+    };
+    let other = World {
+        environment: OTHER_ENVIRONMENT,
+        external: prefix(OTHER_EXTERNAL, 24),
+        router_wan: OTHER_ROUTER_WAN,
+        ..world.clone()
+    };
+    Host {
+        environments: [world, other],
+        router_inside: ROUTER_INSIDE_MAC.0,
+        link: prefix(POOL, 16),
+        next_hop: NEXT_HOP,
+        next_hop_mac: NEIGHBOUR,
     }
-}
+});
 
-/// A guest whose Ethernet address was heard on the one interface.
-pub(crate) fn endpoint(number: u32, internal: Ipv4Addr, mac: [u8; 6]) -> Endpoint {
-    Endpoint {
-        environment: environment(number),
-        internal: internal.into(),
-        mac: Mac::default(),
-        reserved: [0; 6],
-        location: Location {
-            mac: Mac(mac),
-            interface: LOOPBACK,
-            environment: number,
-            age: FRESH,
-            ..Location::default()
-        },
-    }
+/// The endpoint with this external address, as it is known.
+pub(crate) fn endpoint(external: Ipv4Addr) -> Endpoint {
+    let mut known = KNOWN.environments.iter();
+    let found = known.find_map(|world| Some(host::endpoint(world, world.by_external(external)?)));
+    found.unwrap()
 }
 
 pub(crate) fn port(owner: Owner) -> Port {
-    Port {
-        environment: environment(ENVIRONMENT),
-        internal: owner.map_or(Address::UNSPECIFIED, Into::into),
-        router: LOOPBACK,
-        exit: LOOPBACK,
-        exit_is_port: 0,
-    }
+    host::port(KNOWN.world(), owner)
 }
 
 pub(crate) fn uplink() -> Uplink {
     Uplink {
-        interface: LOOPBACK,
-        mtu: MTU,
-        pool: POOL.into(),
-        mask: POOL_MASK.into(),
-        next_hop: NEXT_HOP.into(),
         mac: Mac(HOST),
-        reserved: [0; 2],
+        ..host::uplink(&KNOWN)
     }
 }
 
 impl Harness {
     /// Makes everything known and fresh, and forgets what rows have taught.
     pub(crate) fn learn(&mut self, owner: Owner) {
-        self.set_port(&port(owner));
+        host::learn(self.object(), Some(&KNOWN), owner).unwrap();
         self.set_uplink(&uplink());
-        let mut taps: DevMapHash<_> = self.map("TAPS").try_into().unwrap();
-        taps.insert(LOOPBACK, LOOPBACK, None, 0).unwrap();
-        for (mac, number) in [(ROUTER_WAN, ENVIRONMENT), (OTHER_ROUTER_WAN, OTHER_ENVIRONMENT)] {
-            self.hash_map("ROUTER_WANS")
-                .insert(RouterWanKey::from(Mac(mac)), number, 0)
-                .unwrap();
-        }
-        let router = Endpoint {
-            mac: ROUTER_INSIDE_MAC,
-            location: Location::default(),
-            ..endpoint(ENVIRONMENT, ROUTER, [0; 6])
-        };
-        for (external, endpoint) in [
-            (ROUTER_OUTSIDE, router),
-            (GUEST_OUTSIDE, endpoint(ENVIRONMENT, GUEST, GUEST_MAC)),
-            (SIBLING_OUTSIDE, endpoint(ENVIRONMENT, SIBLING, SIBLING_MAC)),
-            (ELSEWHERE, endpoint(OTHER_ENVIRONMENT, STRANGER, STRANGER_MAC)),
-        ] {
-            self.set_endpoint(external, &endpoint);
-        }
-        self.forget::<FdbKey, FdbEntry>("FDB");
-        self.forget::<Address, NextHop>("NEXT_HOPS");
-        self.set_next_hop(NEXT_HOP, NEIGHBOUR, FRESH);
-    }
-
-    fn forget<K: aya::Pod, V: aya::Pod>(&mut self, name: &str) {
-        let mut map = self.hash_map::<K, V>(name);
-        let keys: Vec<K> = map.keys().map(Result::unwrap).collect();
-        for key in keys {
-            map.remove(&key).unwrap();
-        }
     }
 
     pub(crate) fn set_port(&mut self, port: &Port) {
@@ -182,11 +142,7 @@ impl Harness {
     }
 
     pub(crate) fn set_next_hop(&mut self, hop: Ipv4Addr, mac: [u8; 6], age: Age) {
-        let value = NextHop {
-            mac: Mac(mac),
-            reserved: [0; 2],
-            age,
-        };
+        let value = host::next_hop(mac, age);
         self.hash_map("NEXT_HOPS").insert(Address::from(hop), value, 0).unwrap();
     }
 

@@ -13,10 +13,8 @@ pub(crate) const ENVIRONMENT: u32 = 1;
 pub(crate) const INTERNAL: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 0);
 pub(crate) const EXTERNAL: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 0);
 pub(crate) const OTHER_EXTERNAL: Ipv4Addr = Ipv4Addr::new(172, 16, 2, 0);
-pub(crate) const MASK: Ipv4Addr = Ipv4Addr::new(255, 255, 255, 0);
 /// All external addresses of all environments.
 pub(crate) const POOL: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 0);
-pub(crate) const POOL_MASK: Ipv4Addr = Ipv4Addr::new(255, 255, 0, 0);
 /// The routers' next hop, which the neighbour has.
 pub(crate) const NEXT_HOP: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 1);
 
@@ -35,13 +33,7 @@ pub(crate) const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(172, 16, 2, 99);
 /// A machine outside.
 pub(crate) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 9);
 
-pub(crate) const MAPPED: [(Ipv4Addr, Ipv4Addr); 3] = [
-    (ROUTER, ROUTER_OUTSIDE),
-    (GUEST, GUEST_OUTSIDE),
-    (SIBLING, SIBLING_OUTSIDE),
-];
 pub(crate) const OTHER_ENVIRONMENT: u32 = 2;
-pub(crate) const OTHER_MAPPED: (Ipv4Addr, Ipv4Addr) = (STRANGER, ELSEWHERE);
 
 /// A router's WAN port's begins with this byte.
 pub(crate) const ROUTER_WAN: [u8; 6] = [0xfe, 0, 0, 0, 0, 1];

@@ -8,7 +8,7 @@ use envnet_fuzz::harness::LOOPBACK;
 use crate::{
     harness::{Harness, Outcome, Program},
     host::{self, NOWHERE, endpoint},
-    names::{ELSEWHERE, ENVIRONMENT, GUEST, GUEST_MAC, GUEST_OUTSIDE, OUTSIDE, incoming, sent_by},
+    names::{ELSEWHERE, GUEST, GUEST_MAC, GUEST_OUTSIDE, OUTSIDE, incoming, sent_by},
     packet::{Payload, packet},
 };
 use aya::maps::DevMapHash;
@@ -90,7 +90,7 @@ fn an_interface_that_is_gone() {
     let [_, (program, frame), ..] = frames(20);
     harness.learn(Some(GUEST));
     is_taken(&mut harness, "there", program, &frame);
-    let mut guest = endpoint(ENVIRONMENT, GUEST, GUEST_MAC);
+    let mut guest = endpoint(GUEST_OUTSIDE);
     guest.location.interface = NOWHERE;
     harness.set_endpoint(GUEST_OUTSIDE, &guest);
     is_left(&mut harness, "gone", program, &frame);

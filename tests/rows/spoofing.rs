@@ -154,7 +154,7 @@ fn a_configured_ethernet_address() {
     let mut harness = Harness::load();
     for owner in [Some(GUEST), None] {
         harness.learn(owner);
-        let mut guest = endpoint(ENVIRONMENT, GUEST, GUEST_MAC);
+        let mut guest = endpoint(GUEST_OUTSIDE);
         guest.mac = Mac(GUEST_MAC);
         harness.set_endpoint(GUEST_OUTSIDE, &guest);
         let ipv4 = to_sibling(GUEST, OTHER_MAC);
@@ -199,7 +199,8 @@ fn on_a_port_of_others() {
     }
     let heard_elsewhere = |harness: &mut Harness, owner, milliseconds| {
         harness.learn(owner);
-        let mut guest = endpoint(ENVIRONMENT, GUEST, SIBLING_MAC);
+        let mut guest = endpoint(GUEST_OUTSIDE);
+        guest.location.mac = Mac(SIBLING_MAC);
         guest.location.interface = NOWHERE;
         guest.location.age = Age::new(now() - milliseconds * MILLISECOND);
         harness.set_endpoint(GUEST_OUTSIDE, &guest);

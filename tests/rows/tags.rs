@@ -11,9 +11,7 @@ use nix::net::if_::if_nametoindex;
 use crate::{
     harness::{Harness, Program},
     host::{self, endpoint},
-    names::{
-        ENVIRONMENT, GUEST, GUEST_MAC, GUEST_OUTSIDE, NEIGHBOUR, NEXT_HOP, OUTSIDE, ROUTER_WAN, incoming, sent_by,
-    },
+    names::{GUEST, GUEST_MAC, GUEST_OUTSIDE, NEIGHBOUR, NEXT_HOP, OUTSIDE, ROUTER_WAN, incoming, sent_by},
     packet::{Payload, forwarded, packet},
 };
 
@@ -53,7 +51,7 @@ fn wires() -> Wires {
         ..host::port(Some(GUEST))
     };
     harness.hash_map("PORTS").insert(tap, port, 0).unwrap();
-    let mut guest = endpoint(ENVIRONMENT, GUEST, GUEST_MAC);
+    let mut guest = endpoint(GUEST_OUTSIDE);
     guest.location.interface = tap;
     // The test may take longer than anything is remembered.
     guest.location.age.confirmed = u64::MAX / 2;
