@@ -93,7 +93,7 @@ impl Capture {
     }
 
     /// Fails when a frame came in that shows an address of the internal prefix, in whatever header, or that is neither
-    /// ARP nor IPv4. Of the station `own` only the latter is accepted. Returns how many frames were looked at.
+    /// ARP nor IPv4. From the Ethernet address `own` only the latter is accepted. Returns how many frames were looked at.
     pub fn check_no_leak(&self, internal: Ipv4Addr, prefix: u8, own: &str) -> Result<usize> {
         judge(&self.frames()?, internal, prefix, own)
     }

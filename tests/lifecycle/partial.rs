@@ -211,14 +211,14 @@ pub(crate) fn left(lab: &Lab, number: u32, internal: Option<Ipv4Addr>) -> Result
         look("endpoints", endpoint.environment.number, Some(endpoint.internal));
     }
     for key in maps.fdb.keys() {
-        look("stations", key?.environment, None);
+        look("fdb", key?.environment, None);
     }
     let links = || -> Result<Vec<u32>> { Ok(if_nameindex()?.iter().map(Interface::index).collect()) };
     let links = lab.host().run(links)?;
     for entry in &maps.fdb {
-        let (key, station) = entry?;
-        if !links.contains(&station.interface) {
-            left.push(format!("stations: {:?} on a link that is gone", key.mac));
+        let (key, entry) = entry?;
+        if !links.contains(&entry.interface) {
+            left.push(format!("fdb: {:?} on a link that is gone", key.mac));
         }
     }
     Ok(left)

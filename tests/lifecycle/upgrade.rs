@@ -296,13 +296,13 @@ fn programs_planted_twice_are_removed() -> Result<()> {
         let builds = builds(lab)?;
         let pin = |program: &str| builds[0].join(program);
         let router = lab.router(1)?;
-        let mut places = vec![(&router, "gw1", "egress", "1", "router_egress")];
-        places.push((lab.host(), "br1", "ingress", "3", "bridge_ingress"));
+        let mut attach_points = vec![(&router, "gw1", "egress", "1", "router_egress")];
+        attach_points.push((lab.host(), "br1", "ingress", "3", "bridge_ingress"));
         if lab.is_accelerated() {
-            places.push((lab.host(), "vm1.2", "ingress", "9", "guest_ingress"));
-            places.push((lab.host(), "eth0", "egress", "9", "uplink_egress"));
+            attach_points.push((lab.host(), "vm1.2", "ingress", "9", "guest_ingress"));
+            attach_points.push((lab.host(), "eth0", "egress", "9", "uplink_egress"));
         }
-        for (namespace, link, direction, priority, program) in places {
+        for (namespace, link, direction, priority, program) in attach_points {
             let context = || format!("{program} on {link}");
             plant(namespace, link, direction, priority, &pin(program)).with_context(context)?;
             ensure!(

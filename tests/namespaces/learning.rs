@@ -76,11 +76,11 @@ fn new_mac(attempt: usize) -> String {
 }
 
 /// A machine of its own on the uplink's link, with one address.
-struct Station {
+struct Machine {
     namespace: Namespace,
 }
 
-impl Station {
+impl Machine {
     /// It is down yet.
     fn new(lab: &Lab, name: &str, address: Ipv4Addr) -> Result<Self> {
         let namespace = Namespace::create(&format!("{}-{name}", lab.host().name()))?;
@@ -99,9 +99,9 @@ impl Station {
 }
 
 /// The upstream router becomes two machines that share its address; the first is up.
-fn upstreams(lab: &Lab) -> Result<[Station; 2]> {
+fn upstreams(lab: &Lab) -> Result<[Machine; 2]> {
     lab.outside().ip(&format!("address delete {UPSTREAM}/16 dev eth0"))?;
-    let upstreams = [Station::new(lab, "gwa", UPSTREAM)?, Station::new(lab, "gwb", UPSTREAM)?];
+    let upstreams = [Machine::new(lab, "gwa", UPSTREAM)?, Machine::new(lab, "gwb", UPSTREAM)?];
     upstreams[0].set("up")?;
     Ok(upstreams)
 }
@@ -217,7 +217,7 @@ fn a_neighbour_that_changes_its_ethernet_address() -> Result<()> {
     attached_fast(|lab| {
         let [dc, _] = ROLES;
         let guest = lab.guest(1, dc)?;
-        let neighbour = Station::new(lab, "near", NEIGHBOUR)?;
+        let neighbour = Machine::new(lab, "near", NEIGHBOUR)?;
         neighbour.set("up")?;
         shortcut::check(lab, 1, guest.namespace(), NEIGHBOUR)?;
         let change = |attempt: usize| -> Result<Instant> {

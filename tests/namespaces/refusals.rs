@@ -58,8 +58,8 @@ fn mistakes_in_the_configuration_are_refused_with_line_and_key() -> Result<()> {
                 .with_context(|| format!("no line {line}"))?
                 + 1;
             lab.write_configuration(&right.replacen(line, mistake, 1))?;
-            let place = format!("envnet.toml:{number}:");
-            refused(lab, 2, &[&place, key], || lab.envnet().run("attach")).context(mistake)?;
+            let location = format!("envnet.toml:{number}:");
+            refused(lab, 2, &[&location, key], || lab.envnet().run("attach")).context(mistake)?;
         }
         Ok(())
     })

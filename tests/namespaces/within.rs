@@ -1,4 +1,4 @@
-//! What the host's firewall does with frames on bridges (`br_netfilter`) does not concern guests: what is for one station is
+//! What the host's firewall does with frames on bridges (`br_netfilter`) does not concern guests: what is for one machine is
 //! taken from port to port before the bridge sees it.
 
 use std::{

@@ -94,13 +94,13 @@ impl Ledger {
     /// Measures each cell once. A cell that fails is refused and not tried again; an interruption ends all.
     pub(crate) fn measure(&mut self, cells: &mut [Cell<'_>], progress: &Progress) -> Result<()> {
         for cell in cells {
-            let places: Vec<_> = cell.names.iter().map(|name| self.place(name, &cell.method)).collect();
-            if places.iter().any(|at| self.rows[*at].refused.is_some()) {
+            let indices: Vec<_> = cell.names.iter().map(|name| self.index(name, &cell.method)).collect();
+            if indices.iter().any(|at| self.rows[*at].refused.is_some()) {
                 continue;
             }
             progress.show(&format!(
                 "round {}: {}, {}: {}",
-                self.rows[places[0]].samples.len() + 1,
+                self.rows[indices[0]].samples.len() + 1,
                 cell.names[0].measurement,
                 cell.names[0].variant,
                 cell.method
@@ -109,7 +109,7 @@ impl Ledger {
             interrupt::check()?;
             match sample {
                 Ok(sample) => {
-                    for (at, value) in places.into_iter().zip(sample.values) {
+                    for (at, value) in indices.into_iter().zip(sample.values) {
                         let row = &mut self.rows[at];
                         row.samples.push(value);
                         row.offered += sample.offered;
@@ -123,7 +123,7 @@ impl Ledger {
                         "refused: {}, {}: {}: {reason}",
                         cell.names[0].measurement, cell.names[0].variant, cell.method
                     ));
-                    for at in places {
+                    for at in indices {
                         self.rows[at].samples.clear();
                         self.rows[at].refused = Some(reason.clone());
                     }
@@ -135,8 +135,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Where the row is, which comes into being when it is asked for.
-    fn place(&mut self, name: &Name, method: &str) -> usize {
+    /// The index of the row, which comes into being when it is asked for.
+    fn index(&mut self, name: &Name, method: &str) -> usize {
         let found = self.rows.iter().position(|row| row.method == method && name.is_of(row));
         found.unwrap_or_else(|| {
             self.rows.push(name.row(method));

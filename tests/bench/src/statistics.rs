@@ -16,12 +16,12 @@ pub(crate) fn quantile(samples: &[f64], part: f64) -> f64 {
         clippy::cast_sign_loss,
         reason = "an index into a few samples"
     )]
-    let (place, below) = {
-        let place = part.clamp(0.0, 1.0) * last as f64;
-        (place, place.floor() as usize)
+    let (rank, below) = {
+        let rank = part.clamp(0.0, 1.0) * last as f64;
+        (rank, rank.floor() as usize)
     };
     let above = (below + 1).min(last);
-    sorted[below] + (sorted[above] - sorted[below]) * place.fract()
+    sorted[below] + (sorted[above] - sorted[below]) * rank.fract()
 }
 
 /// The median.

@@ -162,8 +162,8 @@ impl Flow {
         // An error is about an earlier request, or about an interface that is gone: as good as lost.
         while self.asks.recv(&mut answer).is_ok() {
             let number = answer.first_chunk().copied().map(u64::from_be_bytes);
-            if let Some(place) = self.open.iter().position(|(open, _)| Some(*open) == number) {
-                self.open.remove(place);
+            if let Some(index) = self.open.iter().position(|(open, _)| Some(*open) == number) {
+                self.open.remove(index);
                 count += 1;
                 if !self.works {
                     self.works = true;

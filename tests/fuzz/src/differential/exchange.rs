@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use envnet_model::{Direction, World, sum};
 use fastrand::Rng;
 
-use super::{offload::Offload, router::STATION};
+use super::{offload::Offload, router::PEER_MAC};
 use crate::generate;
 
 /// What one exchange sends, in order.
@@ -42,7 +42,7 @@ pub(super) fn make(rng: &mut Rng, world: &World, id: u16) -> Exchange {
     };
     let send = |(direction, mut packet): (Direction, Vec<u8>)| {
         mark(&mut packet, id);
-        let head = [&world.router_wan[..], &STATION, &[8, 0]].concat();
+        let head = [&world.router_wan[..], &PEER_MAC, &[8, 0]].concat();
         Sent {
             direction,
             offload,

@@ -28,8 +28,8 @@ impl Offload {
         let mut header = [0; Self::LEN];
         header[..2].copy_from_slice(&[NEEDS_CHECKSUM, kind]);
         let words = [start + transport_header, segment, start, field];
-        for (place, word) in header[2..].chunks_exact_mut(2).zip(words) {
-            place.copy_from_slice(&word.to_ne_bytes());
+        for (field, word) in header[2..].chunks_exact_mut(2).zip(words) {
+            field.copy_from_slice(&word.to_ne_bytes());
         }
         Self(header)
     }

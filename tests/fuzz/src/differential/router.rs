@@ -41,7 +41,8 @@ pub(super) type Outcome = Vec<Seen>;
 
 /// The interface index of `gw`, by which the programs know whose it is.
 const INDEX: u32 = 77;
-pub(super) const STATION: [u8; 6] = [2, 0, 0, 0, 0, 9];
+/// Both of the router's neighbours have it.
+pub(super) const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
 /// From `linux/if_packet.h`: a frame that this namespace has sent.
 const PACKET_OUTGOING: u8 = 4;
 /// Segments that a device is to split are one packet of any length.
@@ -78,7 +79,7 @@ impl Router {
             router.set_sysctl(&format!("net/ipv4/{key}"), value)?;
         }
         let router_wan = mac(world.router_wan);
-        let station = mac(STATION);
+        let peer_mac = mac(PEER_MAC);
         for (namespace, leg, index) in [(&outside, "gw", INDEX), (&inside, "lan", INDEX + 1)] {
             // No IPv6 of their own accord on cables that are watched.
             if Path::new("/proc/sys/net/ipv6").exists() {
@@ -91,7 +92,7 @@ impl Router {
                 &[
                     format!(
                         "link add {leg} index {index} address {router_wan} type veth \
-                         peer name far address {station} netns {peer}"
+                         peer name far address {peer_mac} netns {peer}"
                     ),
                     format!("link set {leg} up"),
                 ],
@@ -104,7 +105,7 @@ impl Router {
         for mapping in world.own().skip(1) {
             // What is asked of the router here is translation, not ARP.
             commands.push(format!(
-                "neighbour add {} lladdr {station} dev lan nud permanent",
+                "neighbour add {} lladdr {peer_mac} dev lan nud permanent",
                 mapping.internal
             ));
         }
@@ -114,7 +115,7 @@ impl Router {
             commands.push(format!("route add {}/{length} dev lan", world.external.network));
         }
         commands.push(format!(
-            "neighbour add 172.16.0.9 lladdr {station} dev gw nud permanent"
+            "neighbour add 172.16.0.9 lladdr {peer_mac} dev gw nud permanent"
         ));
         commands.push("route add default via 172.16.0.9 dev gw onlink".to_owned());
         all(&router, &commands)?;

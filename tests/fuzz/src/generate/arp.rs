@@ -8,7 +8,7 @@ impl Maker<'_> {
     pub(super) fn arp(&mut self) -> Vec<u8> {
         let mut body = vec![0, 1, 8, 0, 6, 4, 0, self.pick(&[1, 1, 1, 2, 2])];
         let sender_mac = match (self.direction, self.one_in(10)) {
-            (Direction::In, false) | (Direction::Out, true) => self.station(),
+            (Direction::In, false) | (Direction::Out, true) => self.mac(),
             _ => self.world.router_wan,
         };
         let sender = match (self.direction, self.rng.u8(..8)) {
@@ -29,7 +29,7 @@ impl Maker<'_> {
         let target_mac = match self.rng.u8(..3) {
             0 => [0; 6],
             1 => self.world.router_wan,
-            _ => self.station(),
+            _ => self.mac(),
         };
         body.extend(sender_mac);
         body.extend(sender.octets());

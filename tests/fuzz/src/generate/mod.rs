@@ -48,9 +48,9 @@ impl Maker<'_> {
         }
     }
 
-    /// An Ethernet header for this direction; sometimes for the wrong station, or for a group.
+    /// An Ethernet header for this direction; sometimes for the wrong machine, or for a group.
     fn ethernet(&mut self, ethertype: [u8; 2], body: &[u8]) -> Vec<u8> {
-        let (router_wan, stranger) = (self.world.router_wan, self.station());
+        let (router_wan, stranger) = (self.world.router_wan, self.mac());
         let usual = match self.direction {
             Direction::In => router_wan,
             Direction::Out => stranger,
@@ -58,7 +58,7 @@ impl Maker<'_> {
         let destination = match self.rng.u8(..40) {
             0 => [0xff; 6],
             1 => [1, 0, 0x5e, 0, 0, 0xfb],
-            2 => self.station(),
+            2 => self.mac(),
             _ => usual,
         };
         // A hairpin comes in as the router has sent it.
@@ -74,15 +74,15 @@ impl Maker<'_> {
     }
 
     /// Some machine's address.
-    fn station(&mut self) -> [u8; 6] {
+    fn mac(&mut self) -> [u8; 6] {
         let last = self.rng.u8(..);
-        let mut station = [2, 0, 0, 0, 1, last];
+        let mut mac = [2, 0, 0, 0, 1, last];
         if self.one_in(30) {
             // One bit away from the router's.
-            station = self.world.router_wan;
-            station[self.rng.usize(..6)] ^= 1 << self.rng.u8(1..8);
+            mac = self.world.router_wan;
+            mac[self.rng.usize(..6)] ^= 1 << self.rng.u8(1..8);
         }
-        station
+        mac
     }
 
     fn other_ethertype(&mut self) -> Vec<u8> {
