@@ -7,7 +7,7 @@ use crate::{
     fast,
     harness::{Harness, Outcome, Program, Row, run},
     names::{
-        ELSEWHERE, EVERYBODY, GUEST, GUEST_OUTSIDE, NEIGHBOUR, OUTSIDE, ROUTER_OUTSIDE, SIBLING, SIBLING_OUTSIDE,
+        ELSEWHERE, EVERYBODY, GUEST, GUEST_OUTSIDE, NEIGHBOUR, NEXT_HOP, OUTSIDE, ROUTER_OUTSIDE, SIBLING, SIBLING_OUTSIDE,
         STRANGER_OUTSIDE, incoming, outgoing, row,
     },
     packet::{Packet, Payload, Sum, packet},
@@ -99,6 +99,11 @@ fn ordinary_packets_are_taken() {
                 "TTL 2 out",
                 Program::Egress,
                 with_time_to_live(2, &packet(GUEST, OUTSIDE, Payload::Tcp), outgoing),
+            ),
+            one(
+                "to the next hop itself",
+                Program::Egress,
+                outgoing(&packet(GUEST, NEXT_HOP, Payload::Tcp)),
             ),
             one(
                 "to a sibling",
@@ -214,6 +219,7 @@ fn what_does_not_simply_go_out_is_left() {
             one("to a sibling's internal address", to(SIBLING)),
             one("to the router's external address", to(ROUTER_OUTSIDE)),
             one("to an own address that is nobody's", to(STRANGER_OUTSIDE)),
+            one("to a neighbour that nobody has heard", to([172, 16, 0, 77].into())),
         ],
     );
 }
