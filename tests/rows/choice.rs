@@ -7,8 +7,8 @@ use crate::{
     fast,
     harness::{Harness, Outcome, Program, Row, run},
     names::{
-        ELSEWHERE, EVERYBODY, GUEST, GUEST_OUTSIDE, NEIGHBOUR, NEXT_HOP, OUTSIDE, ROUTER_OUTSIDE, SIBLING, SIBLING_OUTSIDE,
-        STRANGER_OUTSIDE, incoming, outgoing, row,
+        ELSEWHERE, EVERYBODY, GUEST, GUEST_OUTSIDE, NEIGHBOUR, NEXT_HOP, OUTSIDE, ROUTER_OUTSIDE, SIBLING,
+        SIBLING_OUTSIDE, STRANGER_OUTSIDE, incoming, outgoing, row,
     },
     packet::{Packet, Payload, Sum, packet},
 };

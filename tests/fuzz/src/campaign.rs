@@ -29,27 +29,71 @@ pub struct Campaign {
     pub report: Report,
 }
 
+/// A program on an interface.
+#[derive(Clone, Copy)]
+struct Attached {
+    program: Program,
+    /// The host that cases are made for.
+    host: &'static Host,
+    /// The same, unless the interface belongs to no environment.
+    known: Option<&'static Host>,
+    /// The only guest that may be on the port.
+    owner: Option<Ipv4Addr>,
+}
+
 /// A case as one program sees it, and what is due to it.
 struct Judged<'a> {
     case: &'a Case,
-    program: Program,
+    attached: Attached,
     frame: Vec<u8>,
     due: Due,
 }
 
 impl<'a> Judged<'a> {
-    fn new(program: Program, host: &Host, entered: Option<&Host>, case: &'a Case) -> Self {
+    fn new(attached: Attached, case: &'a Case) -> Self {
+        let Attached {
+            program,
+            host,
+            known,
+            owner,
+        } = attached;
         let frame = match program {
             Program::GuestIngress => as_guest_sends(host, guest_mac(sender(&case.frame)), &case.frame),
             _ => case.frame.clone(),
         };
-        let due = due(program, entered, None, &frame);
+        let due = due(program, known, owner, &frame);
         Self {
             case,
-            program,
+            attached,
             frame,
             due,
         }
+    }
+}
+
+/// Every program on its interface; a guest's port is now any guest's, now one's own.
+fn attached(host: &'static Host, known: Option<&'static Host>) -> impl Iterator<Item = Attached> {
+    let on = move |program, owner| Attached {
+        program,
+        host,
+        known,
+        owner,
+    };
+    let guest = host.world().own().nth(1).map(|mapping| mapping.internal);
+    let own_port = guest.map(|guest| on(Program::GuestIngress, Some(guest)));
+    Program::ALL
+        .into_iter()
+        .map(move |program| on(program, None))
+        .chain(own_port)
+}
+
+impl Attached {
+    /// Whether the program sees this case, the `at`th. On a guest's own port, what others send is refused: some of it is enough.
+    fn sees(&self, at: usize, case: &Case) -> bool {
+        case.direction == self.program.direction()
+            && self
+                .owner
+                .is_none_or(|owner| at.is_multiple_of(8) || sender(&case.frame) == owner)
     }
 }
 
@@ -75,45 +119,39 @@ impl Campaign {
         let mut rng = Rng::with_seed(seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
         let host = &HOSTS[rng.usize(..HOSTS.len())];
         // Now and then nobody's interface, as while an environment is taken away.
-        let entered = (rng.u8(..50) != 0).then_some(host);
-        self.kernel.enter(entered)?;
-        let length = if entered.is_some() { BATCH } else { BATCH / 16 };
+        let known = (rng.u8(..50) != 0).then_some(host);
+        self.kernel.enter(known)?;
+        let length = if known.is_some() { BATCH } else { BATCH / 16 };
         let cases: Vec<Case> = (0..length).map(|_| generate::case(&mut rng, host.world())).collect();
         let mut found = Vec::new();
-        for program in Program::ALL {
-            let concerned = cases.iter().filter(|case| case.direction == program.direction());
-            let judged = concerned.map(|case| Judged::new(program, host, entered, case));
+        for attached in attached(host, known) {
+            let concerned = cases.iter().enumerate().filter(|(at, case)| attached.sees(*at, case));
+            let judged = concerned.map(|(_, case)| Judged::new(attached, case));
             let (several, plain): (Vec<_>, Vec<_>) =
                 judged.partition(|judged| matches!(&judged.due.verdict, Verdict::Drop(defects) if defects.len() > 1));
             for group in [plain, several] {
-                found.extend(self.group(program, host, entered, &group)?);
+                found.extend(self.group(attached, &group)?);
             }
         }
         Ok(found)
     }
 
     /// Runs and counts what one program sees.
-    fn group(
-        &mut self,
-        program: Program,
-        host: &'static Host,
-        entered: Option<&Host>,
-        group: &[Judged<'_>],
-    ) -> Result<Vec<Disagreement>> {
-        self.kernel.refresh()?;
+    fn group(&mut self, attached: Attached, group: &[Judged<'_>]) -> Result<Vec<Disagreement>> {
+        self.kernel.refresh(attached.owner)?;
         let mut wrong = self.run(group)?;
         let drops = self.kernel.take_drops()?;
         let translated = self.kernel.take_translated()?;
         self.report.count(group, &drops);
-        if wrong.is_empty() && !counters_fit(entered, group, &drops, &translated) {
-            wrong = self.one_by_one(host, entered, group)?;
+        if wrong.is_empty() && !counters_fit(attached.known, group, &drops, &translated) {
+            wrong = self.one_by_one(attached, group)?;
         }
         let mut found = Vec::new();
         for (case, difference) in wrong {
-            let check = |case: &Case| self.check(program, host, entered, case);
+            let check = |case: &Case| self.check(attached, case);
             let (case, difference) = shrink(case, difference, check)?;
             found.push(Disagreement {
-                world: host.world(),
+                world: attached.host.world(),
                 case,
                 difference,
             });
@@ -126,9 +164,9 @@ impl Campaign {
         let mut found = Vec::new();
         for (host, case) in corpus::parse(text)? {
             self.kernel.enter(Some(host))?;
-            for program in Program::ALL {
-                if program.direction() == case.direction
-                    && let Some(difference) = self.check(program, host, Some(host), &case)?
+            for attached in attached(host, Some(host)) {
+                if attached.program.direction() == case.direction
+                    && let Some(difference) = self.check(attached, &case)?
                 {
                     let case = case.clone();
                     found.push(Disagreement {
@@ -147,9 +185,9 @@ impl Campaign {
         let mut wrong = Vec::new();
         for judged in group {
             let mut difference = self.run_one(judged)?;
-            if difference.is_some() && judged.program.is_fast() {
+            if difference.is_some() && judged.attached.program.is_fast() {
                 // On a busy machine, what was learned may have been forgotten meanwhile.
-                self.kernel.refresh()?;
+                self.kernel.refresh(judged.attached.owner)?;
                 difference = self.run_one(judged)?;
             }
             if let Some(difference) = difference
@@ -162,14 +200,14 @@ impl Campaign {
     }
 
     fn run_one(&mut self, judged: &Judged<'_>) -> Result<Option<String>> {
-        let (action, frame) = self.kernel.run(judged.program, &judged.frame)?;
+        let (action, frame) = self.kernel.run(judged.attached.program, &judged.frame)?;
         Ok(difference(judged, action, frame))
     }
 
-    fn one_by_one(&mut self, host: &Host, entered: Option<&Host>, group: &[Judged<'_>]) -> Result<Vec<(Case, String)>> {
+    fn one_by_one(&mut self, attached: Attached, group: &[Judged<'_>]) -> Result<Vec<(Case, String)>> {
         let mut wrong = Vec::new();
         for judged in group {
-            if let Some(difference) = self.check(judged.program, host, entered, judged.case)? {
+            if let Some(difference) = self.check(attached, judged.case)? {
                 wrong.push((judged.case.clone(), difference));
                 if wrong.len() == 3 {
                     break;
@@ -180,16 +218,16 @@ impl Campaign {
             // Each alone is counted rightly, but not all together.
             wrong.push((
                 group[0].case.clone(),
-                format!("{}: the counters of a batch do not add up", group[0].program.name()),
+                format!("{}: the counters of a batch do not add up", attached.program.name()),
             ));
         }
         Ok(wrong)
     }
 
     /// Runs one case by itself, counters included; says what is wrong.
-    fn check(&mut self, program: Program, host: &Host, entered: Option<&Host>, case: &Case) -> Result<Option<String>> {
-        let judged = [Judged::new(program, host, entered, case)];
-        self.kernel.refresh()?;
+    fn check(&mut self, attached: Attached, case: &Case) -> Result<Option<String>> {
+        let judged = [Judged::new(attached, case)];
+        self.kernel.refresh(attached.owner)?;
         self.kernel.take_drops()?;
         self.kernel.take_translated()?;
         let wrong = self.run(&judged)?;
@@ -199,8 +237,8 @@ impl Campaign {
             return Ok(Some(format!("{difference}; {drops:?}")));
         }
         let [Judged { due, .. }] = &judged;
-        let fit = counters_fit(entered, &judged, &drops, &translated);
-        let name = program.name();
+        let fit = counters_fit(attached.known, &judged, &drops, &translated);
+        let name = attached.program.name();
         Ok((!fit).then(|| format!("{name}, due: {due:?}\n  counters: {drops:?} {translated:?}")))
     }
 }
@@ -219,9 +257,11 @@ fn difference(judged: &Judged<'_>, action: Action, frame: &[u8]) -> Option<Strin
             Verdict::Next => format!("next {}", corpus::hex(&judged.frame)),
             Verdict::Drop(defects) => format!("drop {defects:?}"),
         };
+        let owner = judged.attached.owner;
+        let port = owner.map_or_else(String::new, |owner| format!(", port of {owner}"));
         format!(
-            "{}, on {}\n  model:   {expected}\n  program: {action:?} {}",
-            judged.program.name(),
+            "{}{port}, on {}\n  model:   {expected}\n  program: {action:?} {}",
+            judged.attached.program.name(),
             corpus::hex(&judged.frame),
             corpus::hex(frame)
         )
@@ -260,7 +300,11 @@ fn counters_fit(host: Option<&Host>, group: &[Judged<'_>], drops: &DropCount, tr
 
 impl Report {
     fn count(&mut self, group: &[Judged<'_>], drops: &DropCount) {
-        for Judged { case, program, due, .. } in group {
+        for Judged {
+            case, attached, due, ..
+        } in group
+        {
+            let program = attached.program;
             let runs = self.programs.entry(program.name()).or_default();
             runs.packets += 1;
             runs.taken += u64::from(!due.counted.is_empty());

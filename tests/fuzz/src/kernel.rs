@@ -81,12 +81,12 @@ impl Kernel {
     pub fn enter(&mut self, host: Option<&'static Host>) -> Result<()> {
         self.enter_at(LOOPBACK, host.map(Host::world))?;
         self.host = host;
-        self.refresh()
+        self.refresh(None)
     }
 
-    /// Makes the fast path know everything again that it may have forgotten.
-    pub fn refresh(&mut self) -> Result<()> {
-        host::learn(&mut self.programs, self.host, None)
+    /// Makes the fast path know everything again that it may have forgotten. The port is `owner`'s.
+    pub fn refresh(&mut self, owner: Option<Ipv4Addr>) -> Result<()> {
+        host::learn(&mut self.programs, self.host, owner)
     }
 
     /// The same for the slow path only, and for frames on the interface with this index.
