@@ -1,7 +1,7 @@
 //! Random packets through the programs, the pure translation and iptables, each compared with the model.
 //!
 //! [`generate`] makes packets, `kernel` runs the programs on them with `BPF_PROG_TEST_RUN`, `campaign` compares what comes
-//! out with what is [`due`](envnet_model::due) to them by the model, [`shrink`] makes a disagreement small, and [`corpus`] keeps it as a line of text.
+//! out with what is [`due`](envnet_model::due()) to them by the model, [`shrink`] makes a disagreement small, and [`corpus`] keeps it as a line of text.
 //! [`pure`] is the same translation without the kernel.
 
 #[cfg(feature = "kernel")]

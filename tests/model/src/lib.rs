@@ -1,6 +1,6 @@
 //! What must become of a frame, written from the RFCs: slow, obvious, and without any of envnet's own code.
 //!
-//! [`judge`] takes a frame at `gwE` and says what is due to it; [`due`] says from that what each program owes, those of the
+//! [`judge`] takes a frame at `gwE` and says what is due to it; [`due()`] says from that what each program owes, those of the
 //! fast path too. Three rules make the answer exact where the RFCs leave room:
 //!
 //! **Checksums.** A checksum is *right* when the one's complement sum of everything it covers, itself and the pseudo header
