@@ -51,6 +51,15 @@ pub const ALL: [&str; 12] = [
     NEXT_HOPS,
 ];
 
+/// Most entries of [`ENVIRONMENTS`] and [`ROUTER_WANS`].
+pub const MAX_ENVIRONMENTS: u32 = 65_536;
+/// Most entries of [`MAPPINGS`], [`COUNTERS`], [`ENDPOINTS`] and [`GUEST_MACS`].
+pub const MAX_MAPPINGS: u32 = 262_144;
+/// Most entries of [`PORTS`].
+pub const MAX_PORTS: u32 = 262_144;
+/// Most entries of [`TAPS`].
+pub const MAX_TAPS: u32 = 65_536;
+
 /// Version of the layouts in this module. It is part of the path the maps are pinned under, so that a program never
 /// meets a map it does not understand; raise it with every change of a type here.
 pub const LAYOUT_VERSION: u32 = 2;

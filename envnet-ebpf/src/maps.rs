@@ -11,8 +11,8 @@ use envnet_common::{
     Address, Mac,
     lookup::Mappings,
     maps::{
-        Counters, DropKey, Endpoint, Environment, FdbEntry, FdbKey, Mapping, MappingKey, NextHop, Port, RouterWanKey,
-        Settings, Uplink,
+        Counters, DropKey, Endpoint, Environment, FdbEntry, FdbKey, MAX_ENVIRONMENTS, MAX_MAPPINGS, MAX_PORTS,
+        MAX_TAPS, Mapping, MappingKey, NextHop, Port, RouterWanKey, Settings, Uplink,
     },
 };
 
@@ -21,12 +21,13 @@ use envnet_common::{
 pub(crate) const ROUTER_WAN_PREFIX: u8 = 0xfe;
 
 #[map]
-pub(crate) static ENVIRONMENTS: HashMap<u32, Environment> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+pub(crate) static ENVIRONMENTS: HashMap<u32, Environment> =
+    HashMap::with_max_entries(MAX_ENVIRONMENTS, BPF_F_NO_PREALLOC);
 #[map]
-pub(crate) static MAPPINGS: HashMap<MappingKey, Mapping> = HashMap::with_max_entries(262_144, BPF_F_NO_PREALLOC);
+pub(crate) static MAPPINGS: HashMap<MappingKey, Mapping> = HashMap::with_max_entries(MAX_MAPPINGS, BPF_F_NO_PREALLOC);
 #[map]
 pub(crate) static COUNTERS: PerCpuHashMap<MappingKey, Counters> =
-    PerCpuHashMap::with_max_entries(262_144, BPF_F_NO_PREALLOC);
+    PerCpuHashMap::with_max_entries(MAX_MAPPINGS, BPF_F_NO_PREALLOC);
 #[map]
 pub(crate) static DROPS: PerCpuHashMap<DropKey, u64> = PerCpuHashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 #[map]
@@ -34,13 +35,16 @@ pub(crate) static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static UPLINK: Array<Uplink> = Array::with_max_entries(1, 0);
 #[map]
-pub(crate) static ROUTER_WANS: HashMap<RouterWanKey, u32> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+pub(crate) static ROUTER_WANS: HashMap<RouterWanKey, u32> =
+    HashMap::with_max_entries(MAX_ENVIRONMENTS, BPF_F_NO_PREALLOC);
 #[map]
-pub(crate) static PORTS: HashMap<u32, Port> = HashMap::with_max_entries(262_144, BPF_F_NO_PREALLOC);
+pub(crate) static PORTS: HashMap<u32, Port> = HashMap::with_max_entries(MAX_PORTS, BPF_F_NO_PREALLOC);
 #[map]
-pub(crate) static TAPS: DevMapHash = DevMapHash::with_max_entries(65_536, 0);
+pub(crate) static TAPS: DevMapHash = DevMapHash::with_max_entries(MAX_TAPS, 0);
 #[map]
-pub(crate) static ENDPOINTS: HashMap<Address, Endpoint> = HashMap::with_max_entries(262_144, BPF_F_NO_PREALLOC);
+pub(crate) static ENDPOINTS: HashMap<Address, Endpoint> = HashMap::with_max_entries(MAX_MAPPINGS, BPF_F_NO_PREALLOC);
+#[map]
+pub(crate) static GUEST_MACS: HashMap<FdbKey, Address> = HashMap::with_max_entries(MAX_MAPPINGS, BPF_F_NO_PREALLOC);
 #[map]
 pub(crate) static FDB: LruHashMap<FdbKey, FdbEntry> = LruHashMap::with_max_entries(65_536, 0);
 #[map]

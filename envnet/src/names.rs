@@ -118,6 +118,13 @@ pub fn tap(environment: u32, host_number: u32) -> String {
     format!("vm{environment}.{host_number}")
 }
 
+/// The V of a tap of environment E, if that is its name.
+#[must_use]
+pub fn host_of_tap(environment: u32, name: &str) -> Option<u32> {
+    let host = name.rsplit_once('.')?.1.parse().ok()?;
+    (tap(environment, host) == name).then_some(host)
+}
+
 /// What a derived Ethernet address is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

@@ -1,12 +1,17 @@
 //! Everything that can be wrong with a configuration without looking at the kernel.
 
-use std::{collections::HashMap, hash::Hash, net::Ipv4Addr, ops::Range};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+    net::Ipv4Addr,
+    ops::Range,
+};
 
 use envnet_common::Mac;
 use ipnet::Ipv4Net;
 use toml::Spanned;
 
-use super::{Accelerate, Addresses, Config, ROUTER, Taps, Uplink, UplinkMode, Vm, error::Problem, file};
+use super::{Accelerate, Addresses, Config, ROUTER, Taps, Uplink, UplinkMode, Vm, error::Problem, file, limits};
 use crate::{names, topology};
 
 /// `IFNAMSIZ` - 1: the kernel refuses longer names.
@@ -18,6 +23,7 @@ pub(super) fn check(file: &file::File) -> Result<Config, Problem> {
     let uplink = uplink(&file.uplink, &addresses, &environments)?;
     let vms = vms(&file.vm, &addresses)?;
     names_fit(file, &environments, &addresses, &vms)?;
+    limits::check(file, &environments, &vms)?;
     let taps = Taps {
         user: file.taps.user.clone(),
         group: file.taps.group.clone(),
@@ -31,7 +37,7 @@ pub(super) fn check(file: &file::File) -> Result<Config, Problem> {
     })
 }
 
-fn problem<T>(key: impl Into<String>, span: Range<usize>, message: impl Into<String>) -> Result<T, Problem> {
+pub(super) fn problem<T>(key: impl Into<String>, span: Range<usize>, message: impl Into<String>) -> Result<T, Problem> {
     Err(Problem {
         key: key.into(),
         span,
@@ -304,12 +310,9 @@ fn names_fit(file: &file::File, environments: &[u32], addresses: &Addresses, vms
         }
     }
     let interface = file.uplink.interface.get_ref();
-    let own = |number: &u32| {
-        topology::host_links(*number).any(|link| link == *interface)
-            || vms
-                .iter()
-                .any(|vm| names::tap(*number, addresses.host_number(vm.address)) == *interface)
-    };
+    let hosts: HashSet<u32> = vms.iter().map(|vm| addresses.host_number(vm.address)).collect();
+    let is_tap = |number: u32| names::host_of_tap(number, interface).is_some_and(|host| hosts.contains(&host));
+    let own = |number: &u32| topology::host_links(*number).any(|link| link == *interface) || is_tap(*number);
     match environments.iter().find(|number| own(number)) {
         Some(number) => problem(
             "uplink.interface",

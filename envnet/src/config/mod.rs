@@ -7,6 +7,7 @@ mod check;
 mod environments;
 mod error;
 mod file;
+mod limits;
 mod mac;
 
 use std::{net::Ipv4Addr, path::Path};

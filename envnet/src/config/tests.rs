@@ -118,6 +118,80 @@ fn unknown_and_missing_keys_are_refused() {
 }
 
 #[test]
+fn more_than_fits_is_refused() {
+    let file = |environments: &str, prefix: u8, machines: u32, accelerate: &str| {
+        let head = GOOD
+            .split_once("[[vm]]")
+            .expect("machines")
+            .0
+            .replace("\"1-3\"", environments)
+            .replace(
+                "mode = \"macvlan\"",
+                &format!("mode = \"macvlan\"\naccelerate = \"{accelerate}\""),
+            )
+            .replace("10.0.0.0/24", &format!("10.0.0.0/{prefix}"))
+            .replace("172.16.0.0/16", "128.0.0.0/2")
+            .replace("172.16.0.1", "192.168.0.1");
+        let machines = (2..machines + 2).map(|number| {
+            let address = Ipv4Addr::from(0x0a00_0000 + number);
+            format!("[[vm]]\nname = \"m{number}\"\naddress = \"{address}\"\n")
+        });
+        head + &machines.collect::<String>()
+    };
+    for (environments, prefix, machines, accelerate, refused) in [
+        ("\"1\"", 20, 1022, "auto", None),
+        (
+            "\"1\"",
+            20,
+            1023,
+            "auto",
+            Some(["vm[1022]", "1023 machines", "ports for 1022"]),
+        ),
+        ("\"1-64\"", 20, 1022, "auto", None),
+        (
+            "\"1-65\"",
+            20,
+            1022,
+            "auto",
+            Some(["environments", "66430 taps", "up to 64 environments"]),
+        ),
+        ("\"1-256\"", 20, 1022, "off", None),
+        (
+            "\"1-257\"",
+            20,
+            1022,
+            "off",
+            Some(["environments", "262911 mappings", "up to 256 environments"]),
+        ),
+    ] {
+        let text = file(environments, prefix, machines, accelerate);
+        match (parse(&text), refused) {
+            (Ok(_), None) => {}
+            (Err(error), Some(words)) => {
+                let error = error.to_string();
+                assert!(words.iter().all(|word| error.contains(word)), "{words:?}: {error}");
+            }
+            (parsed, _) => panic!(
+                "{environments} with {machines}: {:?}",
+                parsed.err().map(|error| error.to_string())
+            ),
+        }
+    }
+}
+
+#[test]
+fn the_uplink_cannot_be_a_tap() {
+    refused(
+        "\"eth0\"",
+        "\"vm2.3\"",
+        "4: uplink.interface: ",
+        &["environment 2", "own links"],
+    );
+    assert!(parse(&GOOD.replace("\"eth0\"", "\"vm2.4\"")).is_ok(), "nobody's");
+    assert!(parse(&GOOD.replace("\"eth0\"", "\"vm02.3\"")).is_ok(), "nobody's");
+}
+
+#[test]
 fn wrong_addresses_are_refused() {
     let internal = "internal = \"10.0.0.0/24\"";
     refused(
