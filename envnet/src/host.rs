@@ -72,6 +72,9 @@ pub enum HostError {
     Kernel(#[from] kernel::Error),
 }
 
+/// User number of root.
+const ROOT: u32 = 0;
+
 /// The oldest kernel the programs are made for.
 const OLDEST_KERNEL: (u32, u32) = (6, 1);
 
@@ -142,17 +145,20 @@ pub fn check(config: &Config, instance: &Instance, host: &HostLinks) -> Result<H
             });
         }
     }
+    let user = owner("user", config.taps.user.as_deref(), |name| {
+        Ok(User::from_name(name)?.map(|user| user.uid.as_raw()))
+    })?;
+    let tap_group = owner("group", config.taps.group.as_deref(), |name| {
+        Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()))
+    })?;
     Ok(HostFacts {
         identity: identity(config, uplink)?,
         uplink: uplink.index,
         uplink_mac: uplink.mac,
         mtu: uplink.mtu,
-        tap_user: owner("user", config.taps.user.as_deref(), |name| {
-            Ok(User::from_name(name)?.map(|user| user.uid.as_raw()))
-        })?,
-        tap_group: owner("group", config.taps.group.as_deref(), |name| {
-            Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()))
-        })?,
+        // The kernel lets any local user open a tap that has neither.
+        tap_user: user.or_else(|| tap_group.is_none().then_some(ROOT)),
+        tap_group,
     })
 }
 

@@ -30,7 +30,7 @@ pub struct HostFacts {
     pub uplink_mac: Mac,
     /// The uplink's MTU in bytes, which everything behind it shares.
     pub mtu: u32,
-    /// User number of the taps' owner.
+    /// User number of the taps' owner; root's when the file names neither user nor group.
     pub tap_user: Option<u32>,
     /// Group number of the taps.
     pub tap_group: Option<u32>,

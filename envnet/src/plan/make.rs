@@ -253,7 +253,12 @@ impl<'a> EnvironmentPlan<'a> {
             },
         ) = (&desired.kind, &present.kind)
         {
-            set(Attribute::Owner(*user, *group), Attribute::Owner(*old_user, *old_group));
+            // A tap without owner is open to all, but only to one at a time: as long as a machine has it, nobody else gets in,
+            // and the kernel does not let its owner be set either.
+            let taken = present.carrier && old_user.is_none() && old_group.is_none();
+            if !taken {
+                set(Attribute::Owner(*user, *group), Attribute::Owner(*old_user, *old_group));
+            }
         }
         if desired.place == NetnsKind::Host {
             let master = present.master.and_then(|index| self.known.link_at(index));

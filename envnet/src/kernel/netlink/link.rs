@@ -28,6 +28,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// Administratively up.
     pub up: bool,
+    /// Whether the other side is there: for a tap, that a process has it open (`tun_attach` in the kernel).
+    pub carrier: bool,
     /// The ifalias; empty when there is none.
     pub alias: String,
     /// The link group; 0 when nobody set one.
@@ -85,6 +87,7 @@ pub(super) fn link(message: &LinkMessage) -> Link {
         mtu: 0,
         master: None,
         up: message.header.flags.contains(LinkFlags::Up),
+        carrier: false,
         alias: String::new(),
         group: 0,
         altnames: Vec::new(),
@@ -112,6 +115,8 @@ pub(super) fn link(message: &LinkMessage) -> Link {
             }
             LinkAttribute::Group(group) => link.group = *group,
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            // The flag of the same meaning is not set while the link is down.
+            LinkAttribute::Carrier(carrier) => link.carrier = *carrier != 0,
             LinkAttribute::Controller(index) if *index != 0 => link.master = Some(*index),
             LinkAttribute::Link(index) => parent = *index,
             LinkAttribute::LinkInfo(infos) => {

@@ -78,6 +78,7 @@ fn kernel_link(index: u32, name: &str, kind: Kind) -> KernelLink {
         mtu: 1500,
         master: None,
         up: false,
+        carrier: false,
         alias: String::new(),
         group: 0,
         altnames: Vec::new(),
