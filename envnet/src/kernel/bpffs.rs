@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -10,7 +11,7 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use super::{Explain as _, Result};
+use super::{Error, Explain as _, Result};
 use crate::names::Instance;
 
 const MOUNT_POINT: &str = "/sys/fs/bpf";
@@ -22,6 +23,36 @@ const OWN: &str = "envnet";
 #[must_use]
 pub fn directory(instance: &Instance) -> PathBuf {
     Path::new(MOUNT_POINT).join(OWN).join(instance.path_component())
+}
+
+/// Refuses a directory of instances that somebody else could have put there. Where everybody may write to the filesystem, an
+/// ordinary user could make it first, and later move what is pinned in it.
+pub fn check_owner() -> Result<()> {
+    let own = Path::new(MOUNT_POINT).join(OWN);
+    let metadata = match fs::symlink_metadata(&own) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        metadata => metadata.explain(|| format!("cannot look at {}", own.display()))?,
+    };
+    if is_trusted(metadata.is_dir(), metadata.uid(), metadata.mode()) {
+        return Ok(());
+    }
+    Err(Error::Unexpected(format!(
+        "{} is not root's alone (user {}, mode {:o}): somebody else could move what is pinned in it. Look what it is, and remove it",
+        own.display(),
+        metadata.uid(),
+        metadata.mode() & 0o7777
+    )))
+}
+
+const fn is_trusted(is_directory: bool, user: u32, mode: u32) -> bool {
+    const OTHERS_WRITE: u32 = 0o022;
+    is_directory && user == 0 && mode & OTHERS_WRITE == 0
+}
+
+/// Makes a directory of pins that only root writes to, whatever the umask is.
+pub fn create_directory(directory: &Path) -> Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(directory);
+    made.explain(|| format!("cannot create {}", directory.display()))
 }
 
 /// Mounts the filesystem when there is none.
@@ -87,5 +118,24 @@ pub fn remove_if_empty(directory: &Path) -> Result<()> {
             Err(error).explain(|| format!("cannot remove {}", directory.display()))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_directory_of_root_is_trusted() {
+        let directory = 0o040_000;
+        assert!(is_trusted(true, 0, directory | 0o755));
+        assert!(is_trusted(true, 0, directory | 0o700));
+        assert!(
+            !is_trusted(true, 1000, directory | 0o755),
+            "its owner can move what is in it"
+        );
+        assert!(!is_trusted(true, 0, directory | 0o1777));
+        assert!(!is_trusted(true, 0, directory | 0o775));
+        assert!(!is_trusted(false, 0, 0o120_777), "a symbolic link leads anywhere");
     }
 }

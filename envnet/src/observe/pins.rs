@@ -107,6 +107,7 @@ impl PinState {
 
 /// Reads the state of the pins, and opens the maps if all of them can be used.
 pub(super) fn inspect(instance: &Instance, programs_loaded: bool) -> Result<(PinState, Option<PinnedMaps>)> {
+    bpffs::check_owner()?;
     if !bpffs::directory(instance).exists() {
         let empty = bpffs::is_left_empty()?;
         return Ok((if empty { PinState::Empty } else { PinState::Absent }, None));

@@ -12,7 +12,7 @@ use aya::programs::{
     xdp::{XdpLink, XdpMode},
 };
 
-use crate::kernel::{Explain as _, Result};
+use crate::kernel::{Explain as _, Result, bpffs};
 
 /// Priority of the clsact filters envnet sets where it is alone: first in line.
 const FIRST: u16 = 1;
@@ -63,7 +63,7 @@ pub(super) fn xdp(program: &mut Xdp, interface: &str, pin: &Path) -> Result<()> 
 
 fn keep(link: FdLink, pin: &Path) -> Result<()> {
     if let Some(folder) = pin.parent() {
-        fs::create_dir_all(folder).explain(|| format!("cannot create {}", folder.display()))?;
+        bpffs::create_directory(folder)?;
     }
     link.pin(pin)?;
     Ok(())

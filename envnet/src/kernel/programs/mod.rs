@@ -166,9 +166,9 @@ impl Programs {
         let maps_directory = pinned_maps::directory(instance);
         let pins = pins::programs_directory(&directory);
         for folder in [&maps_directory, &pins, &directory.join("links")] {
-            fs::create_dir_all(folder).explain(|| format!("cannot create {}", folder.display()))?;
+            bpffs::create_directory(folder)?;
         }
-        let mut loader = EbpfLoader::new();
+        let mut loader = sk_buff::loader()?;
         for name in maps::ALL {
             loader.map_pin_path(name, former::map_pin(&maps_directory, name));
         }

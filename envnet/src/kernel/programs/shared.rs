@@ -103,7 +103,7 @@ pub async fn remove_ingress_qdisc(netlink: &Netlink, site: AttachPoint, index: u
 pub(super) async fn prepare_qdisc(netlink: &Netlink, directory: &Path, site: AttachPoint, index: u32) -> Result<()> {
     if !site.is_own() && netlink.filter_qdisc(index).await?.is_none() {
         let mark = qdisc_mark(directory, index);
-        fs::create_dir_all(&mark).explain(|| format!("cannot create {}", mark.display()))?;
+        bpffs::create_directory(&mark)?;
     }
     netlink.add_clsact(index).await
 }
