@@ -228,6 +228,8 @@ const ROUTER_SYSCTLS: &[(&str, &str)] = &[
     ("ipv4/conf/default/accept_source_route", "0"),
     ("ipv4/conf/all/proxy_arp", "0"),
     ("ipv4/conf/default/proxy_arp", "0"),
+    // A packet to one machine in a frame for all is dropped (RFC 1122, section 3.3.6).
+    ("ipv4/conf/all/drop_unicast_in_l2_multicast", "1"),
     // The router answers for its inside address on the inside only; the outside is answered by `router_ingress`.
     ("ipv4/conf/all/arp_ignore", "1"),
     ("ipv4/conf/default/arp_ignore", "1"),
