@@ -38,6 +38,15 @@ impl Address {
     }
 }
 
+impl Address {
+    /// Whether the address is of one link only: 169.254/16 (RFC 3927).
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_link_local(self) -> bool {
+        u32::from_be_bytes(self.0) >> 16 == 0xa9fe
+    }
+}
+
 impl From<Ipv4Addr> for Address {
     fn from(address: Ipv4Addr) -> Self {
         Self(address.octets())

@@ -38,7 +38,7 @@ pub struct Eligible {
 
 impl Eligible {
     /// Reads a packet that can be forwarded over `hops` routers. `None` when the router must handle it: it is malformed, has
-    /// IP options, a TTL that ends, or an address that is not a unicast host's, or is an ICMP error.
+    /// IP options, a TTL that ends, or an address that no router forwards, or is an ICMP error.
     #[inline(always)]
     pub fn parse(packet: &(impl Read + ?Sized), hops: u8) -> Option<Self> {
         let header: Wire<Ipv4Hdr> = packet.read(Ethernet::LEN)?;
@@ -53,8 +53,9 @@ impl Eligible {
             ..ip
         };
         let broken = ip.end < ip.payload || ip.end > packet.size() || !checksum::is_right(bytemuck::cast(header));
-        let unicast = ip.tail.source.is_unicast_host() && ip.tail.destination.is_unicast_host();
-        if broken || ttl <= hops || !unicast {
+        let is_forwarded = |address: Address| address.is_unicast_host() && !address.is_link_local();
+        let forwarded = is_forwarded(ip.tail.source) && is_forwarded(ip.tail.destination);
+        if broken || ttl <= hops || !forwarded {
             return None;
         }
         if ip.protocol == PROTOCOL_ICMP && ip.fragment != Fragment::Later {

@@ -60,7 +60,7 @@ drop_reasons! {
     UnknownInterface = 1, "unknown-interface";
     /// The frame ends inside a header that must be there.
     Truncated = 2, "truncated";
-    /// The frame carries a VLAN tag; environments are untagged.
+    /// The frame carries a VLAN tag, and environments are untagged; or, from a guest, a second one.
     VlanTagged = 3, "vlan-tagged";
     /// Neither IPv4 nor ARP.
     NotIpv4 = 4, "not-ipv4";
@@ -100,6 +100,12 @@ drop_reasons! {
     SourceSpoofed = 20, "source-spoofed";
     /// From a guest, with an Ethernet address that is configured for another guest, or that another port uses.
     MacSpoofed = 21, "mac-spoofed";
+    /// From a guest, with an unfinished checksum that would be written outside a transport header.
+    ChecksumMisplaced = 22, "checksum-misplaced";
+    /// From a guest, longer than the MTU of its port.
+    TooLong = 23, "too-long";
+    /// From or to 169.254/16, which no router forwards (RFC 3927, section 2.6.2).
+    LinkLocal = 24, "link-local";
 }
 
 #[cfg(test)]

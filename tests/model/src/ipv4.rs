@@ -40,6 +40,10 @@ pub(crate) fn judge(world: &World, direction: Direction, frame: &[u8]) -> Verdic
                 let reason = Reason::SourceMartian;
                 defects.push(Drop { reason, internal });
             }
+            if source.is_link_local() {
+                let reason = Reason::LinkLocal;
+                defects.push(Drop { reason, internal });
+            }
             (DESTINATION, internal, internal)
         }
         Direction::Out => {
@@ -58,6 +62,13 @@ pub(crate) fn judge(world: &World, direction: Direction, frame: &[u8]) -> Verdic
         defects.push(Drop {
             reason: Reason::DestinationNotUnicast,
             // What comes in is refused before anybody is looked for.
+            internal: internal.filter(|_| direction == Direction::Out),
+        });
+    }
+    // RFC 3927, section 2.6.2: those never leave their link.
+    if destination.is_link_local() {
+        defects.push(Drop {
+            reason: Reason::LinkLocal,
             internal: internal.filter(|_| direction == Direction::Out),
         });
     }
@@ -91,7 +102,7 @@ pub(crate) fn judge(world: &World, direction: Direction, frame: &[u8]) -> Verdic
 
 /// Whether RFC 1812, section 5.3.7, lets a router forward from or to an address: it is not in "this" network, loopback,
 /// multicast (which is not routed here), or class E with the broadcast address.
-fn is_unicast_host(address: Ipv4Addr) -> bool {
+pub(crate) fn is_unicast_host(address: Ipv4Addr) -> bool {
     let class_e = address.octets()[0] >= 240;
     !(address.octets()[0] == 0 || address.is_loopback() || address.is_multicast() || class_e)
 }

@@ -74,11 +74,13 @@ pub enum Reason {
     SourceSpoofed,
     /// A guest that uses another's Ethernet address, or tells two of them.
     MacSpoofed,
+    /// RFC 3927, section 2.6.2: an address of one link only.
+    LinkLocal,
 }
 
 impl Reason {
     /// Every reason that there is to refuse a packet.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::UnknownInterface,
         Self::Truncated,
         Self::VlanTagged,
@@ -98,6 +100,7 @@ impl Reason {
         Self::OtherHost,
         Self::SourceSpoofed,
         Self::MacSpoofed,
+        Self::LinkLocal,
     ];
 
     /// The name under which the programs count it.
@@ -123,6 +126,7 @@ impl Reason {
             Self::OtherHost => "other-host",
             Self::SourceSpoofed => "source-spoofed",
             Self::MacSpoofed => "mac-spoofed",
+            Self::LinkLocal => "link-local",
         }
     }
 }
