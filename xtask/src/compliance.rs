@@ -1,5 +1,5 @@
-//! Checks `docs/compliance.md`: every row of its tables has a state, every requirement that is met names a test, and every
-//! named test exists.
+//! Checks the pages that promise something: every row of their tables has a state, every promise that is met names a test, and
+//! every named test exists.
 //!
 //! Sources are read as text, so that nothing has to be built: nobody runs a lint that takes minutes.
 
@@ -13,57 +13,59 @@ use xtask::workspace;
 
 use page::{Name, Page, Row};
 
-const PAGE: &str = "docs/compliance.md";
+const PAGES: [&str; 2] = ["docs/compliance.md", "docs/security.md"];
 
 /// The test programs by the first segment of a test's name, with their root files. The rest of the name is as `cargo test`
 /// prints it.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("clones", "tests/clones/main.rs"),
     ("common", "envnet-common/src/lib.rs"),
     ("envnet", "envnet/src/lib.rs"),
+    ("lifecycle", "tests/lifecycle/main.rs"),
     ("model", "tests/fuzz/replay/main.rs"),
     ("namespaces", "tests/namespaces/main.rs"),
     ("rows", "tests/rows/main.rs"),
     ("translation", "envnet-common/tests/translation.rs"),
 ];
 
-/// Checks the page against the sources.
+/// Checks the pages against the sources.
 pub(crate) fn check() -> Result<()> {
     let read = |path: &Path| {
         let place = workspace().join(path);
         fs::read_to_string(&place).with_context(|| format!("{} cannot be read", path.display()))
     };
-    let page = Page::read(&read(Path::new(PAGE))?)?;
-    ensure!(!page.rows.is_empty(), "{PAGE} has no table of requirements");
     let mut tests = BTreeMap::new();
     for (program, root) in PROGRAMS {
-        if page.names.iter().any(|name| name.path.starts_with(program)) {
-            tests.insert(program, source::tests(Path::new(root), &read)?);
-        }
+        tests.insert(program, source::tests(Path::new(root), &read)?);
     }
-    let errors = errors(&page, &tests);
-    ensure!(errors.is_empty(), "{}", errors.join("\n"));
-    println!(
-        "{} requirements, {} references to tests",
-        page.rows.len(),
-        page.names.len()
-    );
+    for path in PAGES {
+        let page = Page::read(path, &read(Path::new(path))?)?;
+        ensure!(!page.rows.is_empty(), "{path} has no table of requirements");
+        let errors = errors(&page, &tests);
+        ensure!(errors.is_empty(), "{}", errors.join("\n"));
+        println!(
+            "{path}: {} requirements, {} references to tests",
+            page.rows.len(),
+            page.names.len()
+        );
+    }
     Ok(())
 }
 
 /// The errors of the page, line by line.
 fn errors(page: &Page, tests: &BTreeMap<&str, Vec<String>>) -> Vec<String> {
     let mut errors = Vec::new();
+    let document = page.path;
     for name in &page.names {
         let Name { line, path } = name;
         let (program, path_there) = path.split_once("::").unwrap_or_default();
         match tests.get(program) {
             None => errors.push(format!(
-                "{PAGE}:{line}: `{path}` is in no test program; they are {}",
+                "{document}:{line}: `{path}` is in no test program; they are {}",
                 PROGRAMS.map(|(program, _)| program).join(", ")
             )),
             Some(there) if !there.iter().any(|test| test == path_there) => {
-                errors.push(format!("{PAGE}:{line}: there is no test `{path}`"));
+                errors.push(format!("{document}:{line}: there is no test `{path}`"));
             }
             Some(_) => {}
         }
@@ -76,7 +78,7 @@ fn errors(page: &Page, tests: &BTreeMap<&str, Vec<String>>) -> Vec<String> {
         } = row;
         if !page.names.iter().any(|name| name.line == *line) {
             errors.push(format!(
-                "{PAGE}:{line}: `{requirement}` is {state} but names no test: name one, or mark it untested"
+                "{document}:{line}: `{requirement}` is {state} but names no test: name one, or mark it untested"
             ));
         }
     }
@@ -89,7 +91,7 @@ mod tests {
 
     fn complaints(page: &str) -> Vec<String> {
         let tests = BTreeMap::from([("rows", vec!["icmp::errors".to_owned()])]);
-        errors(&Page::read(page).expect("a good page"), &tests)
+        errors(&Page::read("docs/compliance.md", page).expect("a good page"), &tests)
     }
 
     #[test]

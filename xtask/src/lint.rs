@@ -22,7 +22,7 @@ pub(crate) fn lint() -> Result<()> {
         ("lints", clippy),
         ("lints of the eBPF programs", clippy_ebpf),
         ("documentation", documentation),
-        ("compliance page", compliance::check),
+        ("compliance and security pages", compliance::check),
         ("licences, sources and versions", dependencies),
     ];
     let mut failed = Vec::new();

@@ -4,9 +4,11 @@ use std::fmt;
 
 use anyhow::{Context, Result, ensure};
 
-/// What the page says.
+/// What a page says.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Page {
+    /// The file, from the top of the project.
+    pub(super) path: &'static str,
     /// The requirements in its tables.
     pub(super) rows: Vec<Row>,
     /// Code spans that contain two colons, anywhere on the page.
@@ -77,28 +79,27 @@ impl fmt::Display for State {
 }
 
 impl Page {
-    pub(super) fn read(text: &str) -> Result<Self> {
-        let mut page = Self::default();
+    pub(super) fn read(path: &'static str, text: &str) -> Result<Self> {
+        let mut page = Self {
+            path,
+            ..Self::default()
+        };
         let mut fenced = false;
         for (line, text) in (1..).zip(text.lines()) {
             let fence = text.trim_start().starts_with("```");
             fenced ^= fence;
             if !fenced && !fence {
-                page.names.extend(names(line, text)?);
-                page.rows.extend(row(line, text)?);
+                page.names.extend(names(path, line, text)?);
+                page.rows.extend(row(path, line, text)?);
             }
         }
         Ok(page)
     }
 }
 
-fn names(line: usize, text: &str) -> Result<impl Iterator<Item = Name>> {
+fn names(page: &str, line: usize, text: &str) -> Result<impl Iterator<Item = Name>> {
     let spans = text.split('`');
-    ensure!(
-        spans.clone().count() % 2 == 1,
-        "{}:{line}: a code span has no end",
-        super::PAGE
-    );
+    ensure!(spans.clone().count() % 2 == 1, "{page}:{line}: a code span has no end");
     let names = spans.skip(1).step_by(2).filter(|span| span.contains("::"));
     Ok(names.map(move |path| Name {
         line,
@@ -107,7 +108,7 @@ fn names(line: usize, text: &str) -> Result<impl Iterator<Item = Name>> {
 }
 
 /// A row of a table with five columns, unless it is the table's head.
-fn row(line: usize, text: &str) -> Result<Option<Row>> {
+fn row(page: &str, line: usize, text: &str) -> Result<Option<Row>> {
     let cells = text.trim().strip_prefix('|').and_then(|text| text.strip_suffix('|'));
     let cells: Vec<&str> = cells.unwrap_or_default().split('|').map(str::trim).collect();
     let [requirement, _, _, state, _] = cells[..] else {
@@ -119,7 +120,7 @@ fn row(line: usize, text: &str) -> Result<Option<Row>> {
     let state = State::ALL.into_iter().find(|known| known.name() == state);
     let state = state.with_context(|| {
         let known = State::ALL.map(State::name).join(", ");
-        format!("{}:{line}: the fourth column is a state, one of: {known}", super::PAGE)
+        format!("{page}:{line}: the fourth column is a state, one of: {known}")
     })?;
     Ok(Some(Row {
         line,
@@ -142,6 +143,7 @@ mod tests {
             path: path.to_owned(),
         };
         let page = Page {
+            path: "docs/compliance.md",
             rows: vec![Row {
                 line: 7,
                 requirement: "REQ-9a".to_owned(),
@@ -149,18 +151,18 @@ mod tests {
             }],
             names: vec![name(3, "is::here"), name(7, "rows::hairpin::x")],
         };
-        assert_eq!(Page::read(text).expect("a good page"), page);
+        assert_eq!(Page::read("docs/compliance.md", text).expect("a good page"), page);
     }
 
     #[test]
     fn states_are_these_only() {
-        let error = Page::read("\n| REQ-1 | a | b | fine | |\n").expect_err("no state");
+        let error = Page::read("docs/compliance.md", "\n| REQ-1 | a | b | fine | |\n").expect_err("no state");
         assert!(error.to_string().starts_with("docs/compliance.md:2: "), "{error}");
     }
 
     #[test]
     fn an_open_code_span_is_an_error() {
-        let error = Page::read("| REQ-1 | a | b | met | `rows::x |\n").expect_err("an open span");
+        let error = Page::read("docs/compliance.md", "| REQ-1 | a | b | met | `rows::x |\n").expect_err("an open span");
         assert!(error.to_string().contains("no end"), "{error}");
     }
 }
