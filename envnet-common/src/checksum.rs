@@ -35,6 +35,18 @@ impl Checksum {
     }
 }
 
+impl Checksum {
+    /// Corrects a field whose checksum is unfinished for a change of the pseudo header: it holds the pseudo header's sum, as it
+    /// is and not its complement.
+    #[must_use]
+    #[inline(always)]
+    pub const fn corrected_unfinished(self, change: Change) -> Self {
+        let [a, b] = self.0;
+        let Self([a, b]) = Self([!a, !b]).corrected(change);
+        Self([!a, !b])
+    }
+}
+
 /// What changes in what a checksum covers: `~m + m'`, summed over the words that change. There is room for those of a few
 /// headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! Names and layouts of the BPF maps.
 //!
 //! The slow path has [`ENVIRONMENTS`], [`MAPPINGS`] and [`SETTINGS`], which the loader fills, and [`COUNTERS`] and [`DROPS`],
-//! which the programs fill. The fast path adds [`UPLINK`], [`ROUTER_WANS`], [`PORTS`] and [`TAPS`] from the loader,
-//! [`ENDPOINTS`] from the loader with a [`Location`] that the programs learn, and [`FDB`] and [`NEXT_HOPS`], which are only
+//! which the programs fill. The fast path adds [`UPLINK`], [`ROUTER_WANS`], [`PORTS`], [`TAPS`] and [`GUEST_MACS`]
+//! from the loader, [`ENDPOINTS`] from the loader with a [`Location`] that the programs learn, and [`FDB`] and [`NEXT_HOPS`], which are only
 //! learned. Every type is `Pod` with no padding, because the kernel compares hash keys byte by byte.
 
 use bytemuck::{Pod, Zeroable};
@@ -30,13 +30,15 @@ pub const PORTS: &str = "PORTS";
 pub const TAPS: &str = "TAPS";
 /// Hash map: external address → [`Endpoint`]; one entry per mapping.
 pub const ENDPOINTS: &str = "ENDPOINTS";
+/// Hash map: [`FdbKey`] of a configured Ethernet address → internal address ([`Address`]) of the guest that it is promised to.
+pub const GUEST_MACS: &str = "GUEST_MACS";
 /// LRU hash map, the forwarding database: [`FdbKey`] → [`FdbEntry`].
 pub const FDB: &str = "FDB";
 /// LRU hash map: address of a next hop on the uplink → [`NextHop`].
 pub const NEXT_HOPS: &str = "NEXT_HOPS";
 
 /// Every map that is pinned, in no particular order.
-pub const ALL: [&str; 12] = [
+pub const ALL: [&str; 13] = [
     ENVIRONMENTS,
     MAPPINGS,
     COUNTERS,
@@ -47,6 +49,7 @@ pub const ALL: [&str; 12] = [
     PORTS,
     TAPS,
     ENDPOINTS,
+    GUEST_MACS,
     FDB,
     NEXT_HOPS,
 ];
@@ -161,7 +164,7 @@ pub struct Settings {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Uplink {
-    /// Its interface index in the host, in host order.
+    /// Its interface index in the host, in host order; 0 when there is no fast path.
     pub interface: u32,
     /// Its MTU in bytes, in host order; everything behind it has the same.
     pub mtu: u32,
@@ -259,7 +262,7 @@ pub struct Location {
     pub confirmed_hop: u64,
 }
 
-/// Key of [`FDB`].
+/// Key of [`FDB`] and [`GUEST_MACS`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
 pub struct FdbKey {

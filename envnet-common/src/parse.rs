@@ -40,6 +40,8 @@ pub type Ethertype = [u8; 2];
 pub const ETHERTYPE_IPV4: Ethertype = (EtherType::Ipv4 as u16).to_ne_bytes();
 /// ARP.
 pub const ETHERTYPE_ARP: Ethertype = (EtherType::Arp as u16).to_ne_bytes();
+/// IPv6.
+pub const ETHERTYPE_IPV6: Ethertype = (EtherType::Ipv6 as u16).to_ne_bytes();
 /// An 802.1Q tag.
 pub const ETHERTYPE_VLAN: Ethertype = (EtherType::Ieee8021q as u16).to_ne_bytes();
 /// An 802.1ad tag.

@@ -20,8 +20,8 @@ use crate::{
 };
 
 pub(crate) const PROTOCOL_ICMP: u8 = IpProto::Icmp as u8;
-const PROTOCOL_TCP: u8 = IpProto::Tcp as u8;
-const PROTOCOL_UDP: u8 = IpProto::Udp as u8;
+pub(crate) const PROTOCOL_TCP: u8 = IpProto::Tcp as u8;
+pub(crate) const PROTOCOL_UDP: u8 = IpProto::Udp as u8;
 const PROTOCOL_DCCP: u8 = IpProto::Dccp as u8;
 const PROTOCOL_UDP_LITE: u8 = IpProto::UdpLite as u8;
 
@@ -303,12 +303,22 @@ impl L4Checksum {
     #[must_use]
     #[inline(always)]
     pub fn corrected(self, field: Checksum, change: Change) -> Checksum {
-        if self.zero_is_none && field == Checksum::NONE {
-            return field;
-        }
-        match field.corrected(change) {
-            Checksum::NONE if self.zero_is_none => Checksum::ZERO,
-            corrected => corrected,
+        self.unless_none(field, field.corrected(change))
+    }
+
+    /// The same for a checksum that is unfinished.
+    #[must_use]
+    #[inline(always)]
+    pub fn corrected_unfinished(self, field: Checksum, change: Change) -> Checksum {
+        self.unless_none(field, field.corrected_unfinished(change))
+    }
+
+    #[inline(always)]
+    fn unless_none(self, field: Checksum, corrected: Checksum) -> Checksum {
+        match (field, corrected) {
+            (Checksum::NONE, _) if self.zero_is_none => Checksum::NONE,
+            (_, Checksum::NONE) if self.zero_is_none => Checksum::ZERO,
+            (_, corrected) => corrected,
         }
     }
 }

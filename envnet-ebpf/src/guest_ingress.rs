@@ -5,8 +5,9 @@ use envnet_common::{
     Address, DropReason, Verdict,
     arp::Arp,
     forward::{self, Eligible},
-    maps::{Endpoint, MappingKey, Port, ROUTER_INSIDE_MAC},
-    parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Ipv4, Read},
+    guest::{self, Tag},
+    maps::{Endpoint, MappingKey, Port, ROUTER_INSIDE_MAC, Uplink},
+    parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Read},
 };
 
 use crate::{
@@ -39,42 +40,19 @@ pub(crate) fn decide(context: &mut Context<'_>) -> Decision {
         environment: port.environment.number,
         internal: port.internal,
     };
-    let source = source(context, &ethernet)?;
-    if ethernet.source == ROUTER_INSIDE_MAC {
-        return Err(DropReason::MacSpoofed);
-    }
-    // A port with one guest identifies it, whatever it sends.
-    let address = source.unwrap_or(port.internal);
-    let guest = if source.is_some() || port.internal != Address::UNSPECIFIED {
-        Some(guest(context, &port, &ethernet, address, now)?)
-    } else {
-        None
-    };
-    context.mapping.internal = address;
-    let (mac, interface) = (ethernet.source, context.interface);
-    match guest {
-        // The location of the guest and the entry in the FDB are written together.
-        Some(guest) if source.is_some() => {
-            let environment = port.environment.number;
-            if neighbours::is_news(guest, mac, interface, now) {
-                let claim = fdb::claim(guest, mac, interface, now);
-                fdb::learn(environment, mac, interface, now, claim)?;
-                if claim != Claim::Unverified {
-                    neighbours::learn_location(guest, environment, mac, interface, now);
-                }
-            }
-        }
-        _ => fdb::learn(port.environment.number, mac, interface, now, Claim::Unverified)?,
+    let uplink = UPLINK.get(0).ok_or(DropReason::HelperFailed)?;
+    admit(context, &port, &ethernet, uplink, now)?;
+    if uplink.interface == 0 {
+        // There is no fast path.
+        return Ok(Verdict::Next);
     }
 
     if ethernet.destination != ROUTER_INSIDE_MAC {
         return Ok(sibling(context, &port, &ethernet, now));
     }
-    if context.packet.had_tag() {
-        // The router does not take part in a VLAN of the guests, and the tag would leave with the packet.
-        return Ok(Verdict::Next);
-    }
+    // A priority tag would leave with the packet; the router takes it off.
     if ethernet.ethertype == ETHERTYPE_IPV4
+        && !context.packet.had_tag()
         && let Some(decision) = out(context, &port, now)
     {
         return decision;
@@ -83,55 +61,124 @@ pub(crate) fn decide(context: &mut Context<'_>) -> Decision {
     Ok(Verdict::RedirectPeer(port.router))
 }
 
-/// The internal address that the frame gives as its source; `None` when it gives none, or its sender has none yet.
+/// Refuses what a guest must not send, whatever becomes of it, and learns where the guest is.
 #[inline(always)]
-fn source(context: &Context<'_>, ethernet: &Ethernet) -> Result<Option<Address>, DropReason> {
-    if context.packet.is_tagged() {
-        // A VLAN of the guests has addresses of its own.
-        return Ok(None);
+fn admit(
+    context: &mut Context<'_>,
+    port: &Port,
+    ethernet: &Ethernet,
+    uplink: &Uplink,
+    now: u64,
+) -> Result<(), DropReason> {
+    let packet = &context.packet;
+    let tag = packet.tag();
+    let source = guest::source(packet, ethernet, tag, packet.unfinished())?;
+    if ethernet.source == ROUTER_INSIDE_MAC {
+        return Err(DropReason::MacSpoofed);
     }
-    let source = match ethernet.ethertype {
-        ETHERTYPE_IPV4 => Ipv4::parse(&context.packet)?.tail.source,
-        ETHERTYPE_ARP => {
-            let arp = Arp::parse(&context.packet)?;
-            if arp.sender_mac() != ethernet.source {
-                return Err(DropReason::MacSpoofed);
-            }
-            arp.sender()
-        }
-        _ => return Ok(None),
+    if tag == Tag::Vlan && ethernet.destination == ROUTER_INSIDE_MAC {
+        // The router does not take part in a VLAN of the guests.
+        return Err(DropReason::VlanTagged);
+    }
+    if !packet.fits(context.interface, uplink.mtu) {
+        return Err(DropReason::TooLong);
+    }
+    let (mac, interface, environment) = (ethernet.source, context.interface, port.environment.number);
+    let is_pool = |address: Address| address.network(uplink.mask) == uplink.pool;
+    // Of what belongs to nobody, siblings may have anything among themselves; but nobody outside could answer.
+    if let Some(address) = source.filter(|&address| !belongs_to_a_guest(port, address))
+        && (!address.is_unicast_host() || is_pool(address) || is_for_router(context, port, ethernet))
+    {
+        return Err(DropReason::SourceSpoofed);
+    }
+    let Some((guest, address)) = sender(context, port, ethernet, source, now)? else {
+        return fdb::learn(environment, mac, interface, now, Claim::Unverified);
     };
-    // A guest that asks for an address by DHCP (RFC 2131, section 4.1) or probes one (RFC 5227, section 2.1.1) has none yet,
-    // and sends a broadcast.
-    let has_none = source == Address::UNSPECIFIED && ethernet.destination.is_group();
-    Ok((!has_none).then_some(source))
+    context.mapping.internal = address;
+    if source != Some(address) {
+        return fdb::learn(environment, mac, interface, now, Claim::Unverified);
+    }
+    // The location of the guest and the entry in the FDB are written together.
+    if neighbours::is_news(guest, mac, interface, now) {
+        // Nobody else can have an Ethernet address that is promised to the guest on its own port.
+        let promised = port.internal == address && guest.mac.is_set();
+        let claim = if promised {
+            Claim::Confirmed
+        } else {
+            fdb::claim(guest, mac, interface, now)
+        };
+        fdb::learn(environment, mac, interface, now, claim)?;
+        if claim != Claim::Unverified {
+            neighbours::learn_location(guest, environment, mac, interface, now);
+        }
+    }
+    Ok(())
 }
 
-/// The guest with this internal address, if it can be the sender of the frame.
+/// The guest that has sent a frame, with its internal address, as far as one can tell: by the address that the frame gives as its
+/// source, by the port, or by the Ethernet address.
 #[inline(always)]
-fn guest(
+fn sender(
     context: &Context<'_>,
     port: &Port,
     ethernet: &Ethernet,
-    address: Address,
+    source: Option<Address>,
     now: u64,
-) -> Result<&'static mut Endpoint, DropReason> {
+) -> Result<Option<(&'static mut Endpoint, Address)>, DropReason> {
     let environment = &port.environment;
     let own_port = port.internal != Address::UNSPECIFIED;
-    if own_port && address != port.internal {
+    let address = source.filter(|&address| belongs_to_a_guest(port, address));
+    if own_port && address.is_some_and(|address| address != port.internal) {
         return Err(DropReason::SourceSpoofed);
     }
+    let by_mac = || maps::guest_with(environment.number, ethernet.source);
+    let Some(address) = address.or(own_port.then_some(port.internal)).or_else(by_mac) else {
+        return Ok(None);
+    };
     let guest = maps::endpoint(external(port, address)).ok_or(DropReason::SourceSpoofed)?;
-    let location = &guest.location;
-    // On a port that does not belong to one guest, an address that is fresh on another port is refused.
-    let elsewhere = location.interface != context.interface && neighbours::is_fresh(&location.age, now);
-    if guest.internal != address || guest.environment.number != environment.number || (!own_port && elsewhere) {
+    if guest.internal != address || guest.environment.number != environment.number {
         return Err(DropReason::SourceSpoofed);
     }
-    if guest.mac.is_set() && guest.mac != ethernet.source {
+    let (mac, interface) = (ethernet.source, context.interface);
+    // On a port that does not belong to one guest, an address that is fresh on another port is refused.
+    let location = &guest.location;
+    if !own_port && location.interface != interface && neighbours::is_fresh(&location.age, now) {
+        return Err(DropReason::SourceSpoofed);
+    }
+    let spoofed = if guest.mac.is_set() {
+        guest.mac != mac
+    } else {
+        // The look-up is not needed for what was heard a moment ago.
+        neighbours::is_news(guest, mac, interface, now) && by_mac().is_some_and(|owner| owner != address)
+    };
+    if spoofed {
         return Err(DropReason::MacSpoofed);
     }
-    Ok(guest)
+    Ok(Some((guest, address)))
+}
+
+/// Whether a frame is to the router, or ARP that asks for it: the router would note the sender.
+#[inline(always)]
+fn is_for_router(context: &Context<'_>, port: &Port, ethernet: &Ethernet) -> bool {
+    if ethernet.destination == ROUTER_INSIDE_MAC {
+        return true;
+    }
+    if ethernet.ethertype != ETHERTYPE_ARP {
+        return false;
+    }
+    let Ok(arp) = Arp::parse(&context.packet) else {
+        return true;
+    };
+    let target = maps::endpoint(external(port, arp.target()));
+    target.is_some_and(|target| target.mac == ROUTER_INSIDE_MAC && target.internal == arp.target())
+}
+
+/// Whether an address is a mapped one: a guest's, or the router's.
+#[inline(always)]
+fn belongs_to_a_guest(port: &Port, address: Address) -> bool {
+    // That of the port's own guest is known without a look-up.
+    address == port.internal
+        || (port.environment.is_internal(address) && maps::endpoint(external(port, address)).is_some())
 }
 
 /// The external address that an internal one has, if it is mapped.

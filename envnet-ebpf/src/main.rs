@@ -32,6 +32,7 @@ mod router_egress;
 mod router_ingress;
 mod router_port;
 mod run;
+mod sk_buff;
 mod skb;
 mod uplink_egress;
 mod uplink_ingress;

@@ -87,6 +87,13 @@ pub(crate) fn endpoint(external: Address) -> Option<&'static mut Endpoint> {
     Some(unsafe { &mut *endpoint })
 }
 
+/// The guest that an Ethernet address is promised to, by its internal address.
+#[inline(always)]
+pub(crate) fn guest_with(environment: u32, mac: Mac) -> Option<Address> {
+    // SAFETY: as above.
+    unsafe { GUEST_MACS.get(FdbKey::new(environment, mac)) }.copied()
+}
+
 /// Whether an Ethernet address is that of a router's WAN port.
 #[inline(always)]
 pub(crate) fn is_router_wan(mac: Mac) -> bool {

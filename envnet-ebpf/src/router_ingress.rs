@@ -4,6 +4,7 @@ use envnet_common::{
     DropReason, Verdict, admit,
     apply::apply,
     arp::{self, Action, Arp},
+    guest::Tag,
     parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Ipv4, Read},
     translate::{Direction, translate},
 };
@@ -13,7 +14,7 @@ use crate::{count, kernel_code::Decision, log, run::SlowContext};
 #[inline(always)]
 pub(crate) fn decide(context: &mut SlowContext<'_>) -> Decision {
     let ethernet = Ethernet::parse(&context.packet)?;
-    admit::frame_in(&ethernet, context.packet.is_tagged(), context.lookup.environment)?;
+    admit::frame_in(&ethernet, context.packet.tag() == Tag::Vlan, context.lookup.environment)?;
     match ethernet.ethertype {
         ETHERTYPE_IPV4 => ipv4(context, &ethernet),
         ETHERTYPE_ARP => arp(context),

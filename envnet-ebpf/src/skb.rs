@@ -1,7 +1,6 @@
 //! A packet in a socket buffer. [`Packet`] uses helpers, which also reach bytes outside the linear part of the buffer.
 //! [`DirectPacket`], for the fast path, accesses the linear part directly: the headers of nearly every packet are there. Either
-//! way the kernel makes a shared buffer writable. It also corrects transport checksums, because only it knows whether a
-//! device is still to finish them.
+//! way the kernel makes a shared buffer writable.
 
 use core::ops::Deref;
 
@@ -13,12 +12,18 @@ use aya_ebpf::{
 use bytemuck::Pod;
 use envnet_common::{
     apply::Write,
-    checksum::Change,
+    checksum::{Change, Checksum},
+    guest::Tag,
     parse::{Ethernet, Read},
+    sk_buff::Unfinished,
     translate::{L4Checksum, WordEdit},
 };
 
-use crate::{direct, entry::Forwardable};
+use crate::{
+    direct,
+    entry::Forwardable,
+    sk_buff::{self, Summed},
+};
 
 /// The packet that a program was started for.
 pub(crate) struct Packet<'a> {
@@ -38,24 +43,42 @@ impl<'a> Packet<'a> {
         unsafe { (*self.context.skb.skb).ifindex }
     }
 
-    /// Whether there is a tag of a VLAN that the device has taken out of the frame. A tag with VLAN 0 only gives a priority
-    /// (IEEE 802.1Q, 9.6): the frame counts as untagged.
+    /// The tag that the device or the kernel has taken out of the frame.
     #[inline(always)]
-    pub(crate) fn is_tagged(&self) -> bool {
+    pub(crate) fn tag(&self) -> Tag {
         const VLAN: u32 = 0x0fff;
         // SAFETY: as above.
-        unsafe { (*self.context.skb.skb).vlan_present != 0 && (*self.context.skb.skb).vlan_tci & VLAN != 0 }
+        let (present, tci) = unsafe { ((*self.context.skb.skb).vlan_present, (*self.context.skb.skb).vlan_tci) };
+        match (present, tci & VLAN) {
+            (0, _) => Tag::None,
+            (_, 0) => Tag::Priority,
+            _ => Tag::Vlan,
+        }
+    }
+
+    /// The checksum that is still to be written into the packet, if there is one.
+    #[inline(always)]
+    pub(crate) fn unfinished(&self) -> Option<Unfinished> {
+        match sk_buff::summed(self.context) {
+            Summed::Unfinished(unfinished) => Some(unfinished),
+            Summed::Finished | Summed::Complete => None,
+        }
+    }
+
+    /// Whether the buffer holds several packets, to be split later.
+    #[inline(always)]
+    fn is_gso(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.context.skb.skb).gso_size != 0 }
     }
 }
 
 /// The parts of forwarding that the fast path must do in place of the kernel.
 impl Packet<'_> {
-    /// Whether the device or the kernel has taken a tag of any kind out of the frame, a priority tag included: it would be
-    /// put back when the frame is sent.
+    /// Whether there was a tag of any kind, a priority tag included: it would be put back when the frame is sent.
     #[inline(always)]
     pub(crate) fn had_tag(&self) -> bool {
-        // SAFETY: the context is valid while the program runs.
-        unsafe { (*self.context.skb.skb).vlan_present != 0 }
+        self.tag() != Tag::None
     }
 
     /// Whether an interface with this MTU takes the packet, or every segment of it, in one piece. The kernel is only asked
@@ -125,29 +148,19 @@ impl Read for Packet<'_> {
     }
 }
 
-/// When a device has summed the packet (`CHECKSUM_COMPLETE`), the kernel keeps that sum beside it and every write must
-/// leave it right. Here they do without `BPF_F_RECOMPUTE_CSUM`: a header's new addresses and its new checksum cancel
-/// out, and so do a covered field and its checksum; for a pseudo header the helper itself corrects the sum. The link
-/// layer header is not part of it.
+/// Writes keep right what the kernel may keep beside the packet, its sum (`CHECKSUM_COMPLETE`), without
+/// `BPF_F_RECOMPUTE_CSUM`: a header's new addresses and its new checksum cancel out, and so do a covered field and its
+/// checksum; for a pseudo header, the helper corrects the sum. The link layer header is not part of it.
 impl Write for Packet<'_> {
     #[inline(always)]
     fn write<T: Pod>(&mut self, offset: usize, value: T) -> Option<()> {
         self.context.store(offset, &value, 0).ok()
     }
 
-    /// The flag for the pseudo header makes the kernel correct an unfinished checksum (`CHECKSUM_PARTIAL`, from guests
-    /// and in segments to be split later) the other way round, as its field holds the pseudo header's sum only.
     #[inline(always)]
     fn correct_pseudo_header(&mut self, checksum: L4Checksum, change: Change) -> Option<()> {
-        let zero = if checksum.zero_is_none {
-            u64::from(BPF_F_MARK_MANGLED_0)
-        } else {
-            0
-        };
-        // A size of zero says that what is given is the change itself.
-        let flags = u64::from(BPF_F_PSEUDO_HDR) | zero;
-        let change = u64::from(change.sum());
-        self.context.l4_csum_replace(checksum.offset, 0, change, flags).ok()
+        let (context, is_gso) = (self.context, self.is_gso());
+        correct_pseudo_header(self, context, is_gso, checksum, change)
     }
 
     #[inline(always)]
@@ -157,6 +170,41 @@ impl Write for Packet<'_> {
             .l4_csum_replace(checksum, old, new, size_of::<u16>() as u64)
             .ok()
     }
+}
+
+/// Corrects a checksum for its pseudo header. The kernel's helper would take every checksum of a packet with an unfinished one
+/// for unfinished; but with a tunnel the outer one is finished, unless the kernel is still to split the packet.
+#[inline(always)]
+fn correct_pseudo_header(
+    packet: &mut impl Write,
+    context: &TcContext,
+    is_gso: bool,
+    checksum: L4Checksum,
+    change: Change,
+) -> Option<()> {
+    let unfinished = match sk_buff::summed(context) {
+        Summed::Finished => false,
+        Summed::Unfinished(unfinished) => is_gso || unfinished.field == checksum.offset,
+        Summed::Complete => {
+            let zero = if checksum.zero_is_none {
+                u64::from(BPF_F_MARK_MANGLED_0)
+            } else {
+                0
+            };
+            // A size of zero says that what is given is the change itself.
+            let flags = u64::from(BPF_F_PSEUDO_HDR) | zero;
+            return context
+                .l4_csum_replace(checksum.offset, 0, change.sum().into(), flags)
+                .ok();
+        }
+    };
+    let field: Checksum = packet.read(checksum.offset)?;
+    let corrected = if unfinished {
+        checksum.corrected_unfinished(field, change)
+    } else {
+        checksum.corrected(field, change)
+    };
+    packet.write(checksum.offset, corrected)
 }
 
 /// The packet, with direct access to the linear part of its buffer.
@@ -226,7 +274,8 @@ impl Write for DirectPacket<'_> {
 
     #[inline(always)]
     fn correct_pseudo_header(&mut self, checksum: L4Checksum, change: Change) -> Option<()> {
-        self.0.correct_pseudo_header(checksum, change)
+        let (context, is_gso) = (self.0.context, self.0.is_gso());
+        correct_pseudo_header(self, context, is_gso, checksum, change)
     }
 
     #[inline(always)]

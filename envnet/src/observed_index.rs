@@ -65,7 +65,7 @@ impl<'a> ObservedIndex<'a> {
         for ((point, name), attached) in &observed.attached {
             let link = observed.links.get(name);
             let home = link.and_then(|link| known.home(link.index));
-            if let Some(number) = home.filter(|_| point.is_fast_path() && *attached != Attached::Nothing) {
+            if let Some(number) = home.filter(|_| point.is_told() && *attached != Attached::Nothing) {
                 known.accelerated.entry(number).or_default().insert(name, *point);
             }
         }

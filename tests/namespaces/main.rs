@@ -23,11 +23,13 @@ mod neighbours;
 mod note;
 mod offloads;
 mod paths;
+mod raw_frames;
 mod reach;
 mod refusals;
 mod removed;
 mod shortcut;
 mod spoofing;
+mod tunnels;
 mod within;
 
 use envnet_lab::{fixture, traffic};

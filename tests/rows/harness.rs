@@ -107,6 +107,7 @@ impl Harness {
             "COUNTERS",
             "DROPS",
             "ENDPOINTS",
+            "GUEST_MACS",
             "MAPPINGS",
             "NEXT_HOPS",
             "PORTS",

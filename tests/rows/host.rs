@@ -160,6 +160,14 @@ impl Harness {
         self.hash_map("FDB").insert(key, entry, 0).unwrap();
     }
 
+    /// Promises an Ethernet address to a guest.
+    pub(crate) fn promise(&mut self, environment: u32, mac: [u8; 6], guest: Ipv4Addr) {
+        let key = FdbKey::new(environment, Mac(mac));
+        self.hash_map("GUEST_MACS")
+            .insert(key, Address::from(guest), 0)
+            .unwrap();
+    }
+
     pub(crate) fn fdb_entry(&mut self, environment: u32, mac: [u8; 6]) -> Option<FdbEntry> {
         let key = FdbKey::new(environment, Mac(mac));
         self.hash_map("FDB").get(&key, 0).ok()

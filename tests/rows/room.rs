@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use envnet_common::maps::Uplink;
+use envnet_common::{DropReason, maps::Uplink};
 use envnet_fuzz::harness::LOOPBACK;
 
 use crate::{
@@ -66,6 +66,10 @@ fn larger_than_the_mtu() {
             let note = format!("{} bytes, {program:?}", frame.len());
             if fits {
                 is_taken(&mut harness, &note, program, &frame);
+            } else if program == Program::GuestIngress {
+                // Nobody's link takes it.
+                let refused = Outcome::Drop(DropReason::TooLong, Some(GUEST));
+                harness.must(&note, program, &frame, &refused);
             } else {
                 is_left(&mut harness, &note, program, &frame);
             }

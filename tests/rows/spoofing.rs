@@ -7,16 +7,16 @@ use envnet_common::{
     DropReason::{self, MacSpoofed, MalformedArp, MalformedIpv4, SourceSpoofed},
     Mac,
     age::Age,
-    maps::ROUTER_INSIDE_MAC,
+    maps::{ROUTER_INSIDE_MAC, Uplink},
 };
 
 use crate::{
     arp::{NOBODY, REPLY, REQUEST, arp},
     harness::{Harness, Outcome, Program},
-    host::{NOWHERE, endpoint, now},
+    host::{NOWHERE, endpoint, now, uplink},
     names::{
-        ENVIRONMENT, EVERYBODY, GUEST, GUEST_MAC, GUEST_OUTSIDE, IPV4, OUTSIDE, ROUTER, SIBLING, SIBLING_MAC,
-        SIBLING_OUTSIDE, STRANGER, sent_by,
+        ENVIRONMENT, EVERYBODY, GUEST, GUEST_MAC, GUEST_OUTSIDE, IPV4, OTHER_ENVIRONMENT, OUTSIDE, ROUTER, SIBLING,
+        SIBLING_MAC, SIBLING_OUTSIDE, STRANGER, sent_by,
     },
     packet::{Payload, frame, packet},
 };
@@ -59,6 +59,11 @@ fn accepted(harness: &mut Harness, note: &str, frame: &[u8]) {
     assert!(!matches!(outcome, Outcome::Drop(..)), "{note}: {outcome:?}");
 }
 
+/// Whether an address is nobody's, so that siblings may have it among themselves.
+fn is_free(address: Ipv4Addr) -> bool {
+    [STRANGER, OUTSIDE].contains(&address)
+}
+
 fn left(harness: &mut Harness, note: &str, frame: &[u8]) {
     harness.must(note, Program::GuestIngress, frame, &Outcome::Next(frame.to_vec()));
 }
@@ -79,8 +84,17 @@ fn on_a_port_of_its_own() {
             ("to the router", tcp(source)),
             ("to a sibling", to_sibling(source, GUEST_MAC)),
             ("by ARP", asks(ROUTER_INSIDE_MAC.0, GUEST_MAC, source, ROUTER)),
+            ("by ARP to everybody", asks(EVERYBODY, GUEST_MAC, source, ROUTER)),
         ] {
             harness.learn(Some(GUEST));
+            if is_free(source) && way == "to a sibling" {
+                left(&mut harness, &format!("{source} {way}"), &frame);
+                continue;
+            }
+            // Who has no address may ask everybody (RFC 5227).
+            if source == UNSPECIFIED && way == "by ARP to everybody" {
+                continue;
+            }
             refused(
                 &mut harness,
                 &format!("{source} {way}"),
@@ -90,17 +104,9 @@ fn on_a_port_of_its_own() {
             );
         }
     }
-    for source in [SIBLING, ROUTER, OUTSIDE] {
+    for source in [SIBLING, ROUTER, GUEST_OUTSIDE, STRANGER, OUTSIDE] {
         harness.learn(Some(GUEST));
-        refused(
-            &mut harness,
-            "broadcast",
-            &to_everybody(source),
-            SourceSpoofed,
-            Some(GUEST),
-        );
         let announcement = asks(EVERYBODY, GUEST_MAC, source, source);
-        refused(&mut harness, "announcement", &announcement, SourceSpoofed, Some(GUEST));
         let reply = arp(
             SIBLING_MAC,
             GUEST_MAC,
@@ -108,7 +114,17 @@ fn on_a_port_of_its_own() {
             (GUEST_MAC, source),
             (SIBLING_MAC, SIBLING),
         );
-        refused(&mut harness, "reply", &reply, SourceSpoofed, Some(GUEST));
+        for (what, frame) in [
+            ("broadcast", to_everybody(source)),
+            ("announcement", announcement),
+            ("reply", reply),
+        ] {
+            if is_free(source) {
+                left(&mut harness, &format!("{what} from {source}"), &frame);
+            } else {
+                refused(&mut harness, what, &frame, SourceSpoofed, Some(GUEST));
+            }
+        }
     }
     harness.learn(Some(GUEST));
     accepted(&mut harness, "itself", &tcp(GUEST));
@@ -174,6 +190,53 @@ fn a_configured_ethernet_address() {
     harness.learn(Some(GUEST));
     accepted(&mut harness, "changed", &to_sibling(GUEST, OTHER_MAC));
     assert_eq!(harness.endpoint(GUEST_OUTSIDE).location.mac.0, OTHER_MAC);
+}
+
+/// One that the file gives to the sibling: nobody else has it, wherever it is and whatever it sends; and the sibling gets it back at once.
+#[test]
+fn a_promised_ethernet_address() {
+    let mut harness = Harness::load();
+    let ipv6 = frame(EVERYBODY, SIBLING_MAC, 0x86dd, &[0; 40]);
+    let announcement = asks(EVERYBODY, SIBLING_MAC, GUEST, GUEST);
+    let announcement = [&announcement[..6], &SIBLING_MAC, &announcement[12..]].concat();
+    let ipv4 = to_sibling(GUEST, SIBLING_MAC);
+    harness.learn(Some(GUEST));
+    accepted(&mut harness, "nobody's yet", &ipv4);
+    for owner in [Some(GUEST), None] {
+        harness.learn(owner);
+        harness.promise(ENVIRONMENT, SIBLING_MAC, SIBLING);
+        for (what, frame) in [("IPv4", &ipv4), ("ARP", &announcement)] {
+            refused(&mut harness, what, frame, MacSpoofed, owner);
+        }
+        if owner.is_some() {
+            refused(&mut harness, "IPv6", &ipv6, MacSpoofed, owner);
+        }
+        harness.promise(OTHER_ENVIRONMENT, GUEST_MAC, SIBLING);
+        accepted(&mut harness, "another environment's promise", &tcp(GUEST));
+    }
+}
+
+/// Without a fast path the same is refused; what is not is the bridge's to forward.
+#[test]
+fn without_a_fast_path() {
+    let mut harness = Harness::load();
+    let uplink = Uplink {
+        interface: 0,
+        ..uplink()
+    };
+    harness.learn(Some(GUEST));
+    harness.set_uplink(&uplink);
+    refused(&mut harness, "spoofed", &tcp(SIBLING), SourceSpoofed, Some(GUEST));
+    refused(
+        &mut harness,
+        "to a sibling",
+        &to_sibling(SIBLING, GUEST_MAC),
+        SourceSpoofed,
+        Some(GUEST),
+    );
+    left(&mut harness, "to the outside", &tcp(GUEST));
+    left(&mut harness, "to a sibling", &to_sibling(GUEST, GUEST_MAC));
+    left(&mut harness, "to everybody", &to_everybody(GUEST));
 }
 
 /// Any of the environment's guests may be there, but not one that was heard elsewhere just now.

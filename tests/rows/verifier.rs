@@ -1,10 +1,11 @@
 //! The kernel's verifier accepts every program of the object.
 
-use aya::{EbpfLoader, programs::Program};
+use aya::programs::Program;
 
 #[test]
 fn accepts_every_program() {
-    let mut object = EbpfLoader::new()
+    let mut object = envnet::kernel::sk_buff::loader()
+        .expect("a kernel with BTF")
         .load(envnet::EBPF_OBJECT)
         .expect("cannot make the maps: these tests need root and a kernel with BPF");
     for (name, program) in object.programs_mut() {

@@ -24,6 +24,7 @@ impl Worker<'_> {
             MapEntry::Mapping { key, value } => self.maps()?.insert_mapping(*key, *value),
             MapEntry::Uplink(value) => Ok(self.maps()?.uplink.set(0, *value, 0)?),
             MapEntry::Endpoint { external, value } => self.maps()?.insert_endpoint(*external, *value),
+            MapEntry::GuestMac { key, guest } => self.maps()?.insert_guest_mac(*key, *guest),
             MapEntry::Port(port) => self.insert_port(port).await,
             // It is among the taps already, if it is one.
             MapEntry::PortAt { index, value, .. } => {
@@ -39,6 +40,7 @@ impl Worker<'_> {
             MapKeys::Environments(environments) => self.maps()?.remove_environments(environments),
             MapKeys::Mappings(keys) => self.maps()?.remove_mappings(keys),
             MapKeys::Endpoints(external) => self.maps()?.remove_endpoints(external),
+            MapKeys::GuestMacs(keys) => self.maps()?.remove_guest_macs(keys),
             MapKeys::Port(link) => match self.host.index(link)? {
                 Some(index) => self.maps()?.remove_ports(&[index]),
                 None => Ok(()),

@@ -61,9 +61,7 @@ impl HostContext {
         let inspected = HostLinks::inspect(&netlink).await?;
         let facts = host::check(config, &self.instance, &inspected)?;
         let desired = desired::desired(config, &self.instance, &facts);
-        if let Some(uplink) = &desired.uplink {
-            host::check_programs(&netlink, &self.instance, uplink, &inspected.links, self.hook).await?;
-        }
+        host::check_programs(&netlink, &self.instance, &desired.uplink, &inspected.links, self.hook).await?;
         let (environments, depth) = (&desired.environments, Depth::Everything);
         let observed = observe::observe(&self.host, &self.instance, inspected, environments, self.hook, depth)?;
         Ok((desired, observed))

@@ -1,10 +1,11 @@
-//! What the fast path needs: programs on the uplink and on the ports of every `brE`, and what they are told.
+//! What the programs at the ports of every `brE` and on the uplink are told: those that check what guests send, and the fast
+//! path.
 
 use std::collections::BTreeMap;
 
 use envnet_common::{
     Address,
-    maps::{self, Endpoint, Location},
+    maps::{self, Endpoint, FdbKey, Location},
 };
 
 use super::HostFacts;
@@ -14,27 +15,29 @@ use crate::{
     topology::AttachPoint,
 };
 
-/// The accelerated uplink.
+/// The uplink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uplink {
     /// Its name.
     pub interface: String,
     /// What the programs are told about it.
     pub entry: maps::Uplink,
-    /// Which programs run on it.
+    /// Which programs of the fast path run on it.
     pub points: Vec<AttachPoint>,
 }
 
-/// The fast path's share of an environment.
+/// What is told about the ports and the guests of an environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fast {
+    /// Whether there is a fast path; else the programs at the ports only check.
+    pub accelerated: bool,
     /// The ports of `brE` that envnet itself makes, `brE` itself, and the uplink bridge's port.
     pub ports: Vec<Port>,
-    /// The mappings as the fast path sees them, by external address, with nothing learned.
+    /// The mappings as these programs see them, by external address, with nothing learned.
     pub endpoints: BTreeMap<Address, Endpoint>,
 }
 
-/// A link with programs of the fast path on it.
+/// A link that the programs are told of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
     /// Its name.
@@ -69,6 +72,24 @@ impl Port {
 }
 
 impl Fast {
+    /// Whether programs run at a port, besides those that every environment has.
+    #[must_use]
+    pub const fn runs_at(&self, point: AttachPoint) -> bool {
+        match point {
+            AttachPoint::GuestPort | AttachPoint::ForeignPort => true,
+            AttachPoint::RouterPort | AttachPoint::UplinkPort => self.accelerated,
+            _ => false,
+        }
+    }
+
+    /// The Ethernet addresses that are promised to guests, with the internal addresses of those. The router's own is refused
+    /// without a look-up.
+    pub fn guest_macs(&self) -> impl Iterator<Item = (FdbKey, Address)> {
+        let guests = self.endpoints.values().filter(|guest| guest.mac.is_set());
+        let guests = guests.filter(|guest| guest.mac != names::ROUTER_INSIDE_MAC);
+        guests.map(|guest| (FdbKey::new(guest.environment.number, guest.mac), guest.internal))
+    }
+
     /// A port that somebody else has plugged into the environment's bridge: like the router's, for any guest.
     #[must_use]
     pub fn foreign_port(&self, link: &str) -> Option<Port> {
@@ -98,19 +119,19 @@ pub fn reason(config: &Config) -> &'static str {
     }
 }
 
-/// The uplink, when it is accelerated.
-pub(super) fn uplink(config: &Config, host: &HostFacts) -> Option<Uplink> {
+/// The uplink. Without a fast path, the programs are told of the pool only.
+pub(super) fn uplink(config: &Config, host: &HostFacts) -> Uplink {
     let interface = config.uplink.interface.clone();
-    let points = match (config.uplink.accelerate, config.uplink.mode) {
-        (Accelerate::Off, _) => return None,
-        // The bridge itself only sees what is for the host.
-        (_, UplinkMode::Bridge) => Vec::new(),
+    let accelerate = config.uplink.accelerate;
+    let points = match (accelerate, config.uplink.mode) {
+        // A bridge itself only sees what is for the host.
+        (Accelerate::Off, _) | (_, UplinkMode::Bridge) => Vec::new(),
         (Accelerate::Xdp, UplinkMode::Macvlan) => vec![AttachPoint::Uplink, AttachPoint::UplinkDriver],
         (Accelerate::Auto | Accelerate::Tc, UplinkMode::Macvlan) => vec![AttachPoint::Uplink],
     };
     let pool = config.addresses.external;
     let entry = maps::Uplink {
-        interface: host.uplink,
+        interface: if accelerate == Accelerate::Off { 0 } else { host.uplink },
         mtu: host.mtu,
         pool: pool.network().into(),
         mask: pool.netmask().into(),
@@ -118,18 +139,15 @@ pub(super) fn uplink(config: &Config, host: &HostFacts) -> Option<Uplink> {
         mac: host.uplink_mac,
         reserved: [0; 2],
     };
-    Some(Uplink {
+    Uplink {
         interface,
         entry,
         points,
-    })
+    }
 }
 
-/// An environment's share, when the uplink is accelerated.
-pub(super) fn environment(config: &Config, entry: maps::Environment, ports: Vec<Port>) -> Option<Fast> {
-    if config.uplink.accelerate == Accelerate::Off {
-        return None;
-    }
+/// An environment's share.
+pub(super) fn environment(config: &Config, entry: maps::Environment, ports: Vec<Port>) -> Fast {
     let addresses: &Addresses = &config.addresses;
     let number = entry.number;
     // The router's own address is there so that nobody else takes it; nothing is sent to it on the fast path.
@@ -150,7 +168,11 @@ pub(super) fn environment(config: &Config, entry: maps::Environment, ports: Vec<
             (addresses.external_address(number, internal).into(), endpoint)
         })
         .collect();
-    Some(Fast { ports, endpoints })
+    Fast {
+        accelerated: config.uplink.accelerate != Accelerate::Off,
+        ports,
+        endpoints,
+    }
 }
 
 /// How fast the routers notice that a neighbour is gone, on one of their interfaces.

@@ -41,8 +41,8 @@ pub struct HostFacts {
 pub struct Desired {
     /// The environments by number.
     pub environments: BTreeMap<u32, Environment>,
-    /// The uplink, when it is accelerated.
-    pub uplink: Option<Uplink>,
+    /// The uplink.
+    pub uplink: Uplink,
 }
 
 /// Everything one environment consists of. All links carry the environment's ifalias.
@@ -66,8 +66,17 @@ pub struct Environment {
     pub entry: maps::Environment,
     /// One mapping per guest and one for the router.
     pub mappings: BTreeMap<MappingKey, Mapping>,
-    /// What the fast path needs, if there is one.
-    pub fast: Option<Fast>,
+    /// What the programs at its ports are told.
+    pub fast: Fast,
+}
+
+impl Desired {
+    /// Whether a link of the host is one of envnet's own.
+    #[must_use]
+    pub fn makes(&self, name: &str) -> bool {
+        let mut links = self.environments.values().flat_map(|environment| &environment.links);
+        links.any(|link| link.place == NetnsKind::Host && link.name == name)
+    }
 }
 
 impl Environment {

@@ -10,6 +10,7 @@ pub mod pinned_maps;
 pub mod pins;
 mod procfs;
 pub mod programs;
+pub mod sk_buff;
 pub mod sysctl;
 pub mod tap;
 

@@ -76,6 +76,8 @@ pub struct PinnedMaps {
     pub taps: DevMapHash<MapData>,
     /// External address → mapping, and where the guest is.
     pub endpoints: HashMap<MapData, Address, Endpoint>,
+    /// Ethernet address → the guest that it is promised to.
+    pub guest_macs: HashMap<MapData, FdbKey, Address>,
     /// Which port an Ethernet address is behind.
     pub fdb: HashMap<MapData, FdbKey, FdbEntry>,
     /// Ethernet addresses of next hops.
@@ -104,6 +106,7 @@ impl PinnedMaps {
             ports: Map::HashMap(map(maps::PORTS)?).try_into()?,
             taps: Map::DevMapHash(map(maps::TAPS)?).try_into()?,
             endpoints: Map::HashMap(map(maps::ENDPOINTS)?).try_into()?,
+            guest_macs: Map::HashMap(map(maps::GUEST_MACS)?).try_into()?,
             fdb: Map::LruHashMap(map(maps::FDB)?).try_into()?,
             next_hops: Map::LruHashMap(map(maps::NEXT_HOPS)?).try_into()?,
         }))
@@ -128,9 +131,20 @@ impl PinnedMaps {
         patiently(|| Ok(self.ports.insert(index, port, 0)?))
     }
 
-    /// Tells the fast path about a mapping.
+    /// Tells the programs at the ports about a guest.
     pub fn insert_endpoint(&mut self, external: Address, endpoint: Endpoint) -> Result<()> {
         patiently(|| Ok(self.endpoints.insert(external, endpoint, 0)?))
+    }
+
+    /// Promises an Ethernet address to the guest with this internal address.
+    pub fn insert_guest_mac(&mut self, key: FdbKey, guest: Address) -> Result<()> {
+        patiently(|| Ok(self.guest_macs.insert(key, guest, 0)?))
+    }
+
+    /// Takes promises back; no error for one that is not there.
+    pub fn remove_guest_macs(&mut self, keys: &[FdbKey]) -> Result<()> {
+        keys.iter()
+            .try_for_each(|key| absent_is_fine(self.guest_macs.remove(key)))
     }
 
     /// Removes ports, and who was heard there; no error for one that is not there.
@@ -184,6 +198,12 @@ impl PinnedMaps {
         for (key, _) in router_wans.iter().filter(|(_, number)| numbers.contains(number)) {
             absent_is_fine(self.router_wans.remove(key))?;
         }
+        let promised: Vec<FdbKey> = self.guest_macs.keys().collect::<Result<_, _>>()?;
+        let promised: Vec<FdbKey> = promised
+            .into_iter()
+            .filter(|key| numbers.contains(&key.environment))
+            .collect();
+        self.remove_guest_macs(&promised)?;
         self.remove_fdb_entries(|key, _| numbers.contains(&key.environment))?;
         self.remove_drops(|drop| numbers.contains(&drop.environment))
     }

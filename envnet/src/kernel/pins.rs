@@ -134,7 +134,7 @@ mod tests {
 
     /// The maps of the present version: kind, key, value, entries. A build finds what another one of the same version has
     /// pinned, so that nothing here may change without [`LAYOUT_VERSION`].
-    const LAYOUT: (u32, [(&str, [u32; 4]); 12]) = (
+    const LAYOUT: (u32, [(&str, [u32; 4]); 13]) = (
         2,
         [
             (maps::ENVIRONMENTS, [1, 4, 24, 65_536]),
@@ -147,6 +147,7 @@ mod tests {
             (maps::PORTS, [1, 4, 40, 262_144]),
             (maps::TAPS, [25, 4, 8, 65_536]),
             (maps::ENDPOINTS, [1, 4, 80, 262_144]),
+            (maps::GUEST_MACS, [1, 12, 4, 262_144]),
             (maps::FDB, [9, 12, 16, 65_536]),
             (maps::NEXT_HOPS, [9, 4, 24, 16_384]),
         ],

@@ -11,7 +11,7 @@ use std::{
 
 use envnet_common::{
     Address, Mac,
-    maps::{self, Mapping, MappingKey},
+    maps::{self, FdbKey, Mapping, MappingKey},
 };
 use ipnet::Ipv4Net;
 
@@ -61,16 +61,16 @@ pub struct Observed {
     pub counted: BTreeSet<MappingKey>,
     /// The environments by the Ethernet addresses of their `gwE`.
     pub router_wans: BTreeMap<Mac, u32>,
-    /// What the fast path has been told.
+    /// What the programs at the ports and on the uplink have been told.
     pub fast: Fast,
     /// The pins of links whose interfaces are gone.
     pub stale_pins: Vec<StalePin>,
 }
 
-/// What the maps hold for the fast path.
+/// What the maps hold for the programs at the ports and on the uplink.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fast {
-    /// The uplink, if it is accelerated.
+    /// The uplink, if the programs know it; with interface 0 when there is no fast path.
     pub uplink: Option<maps::Uplink>,
     /// The ports by interface index.
     pub ports: BTreeMap<u32, maps::Port>,
@@ -78,6 +78,8 @@ pub struct Fast {
     pub taps: BTreeSet<u32>,
     /// The mappings by external address, with what has been learned.
     pub endpoints: BTreeMap<Address, maps::Endpoint>,
+    /// The Ethernet addresses that are promised to guests, with the internal addresses of those.
+    pub guest_macs: BTreeMap<FdbKey, Address>,
 }
 
 /// A router namespace that carries the instance's mark.
@@ -232,11 +234,13 @@ fn fast_maps(maps: &PinnedMaps) -> Result<Fast> {
     let ports = maps.ports.iter().collect::<Result<_, _>>();
     let taps = maps.taps.keys().collect::<Result<_, _>>();
     let endpoints = maps.endpoints.iter().collect::<Result<_, _>>();
+    let guest_macs = maps.guest_macs.iter().collect::<Result<_, _>>();
     Ok(Fast {
         uplink: (uplink != maps::Uplink::default()).then_some(uplink),
         ports: ports.explain(|| "cannot read the ports")?,
         taps: taps.explain(|| "cannot read the taps")?,
         endpoints: endpoints.explain(|| "cannot read the endpoints")?,
+        guest_macs: guest_macs.explain(|| "cannot read the guests' Ethernet addresses")?,
     })
 }
 

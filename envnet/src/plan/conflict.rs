@@ -115,8 +115,8 @@ pub(super) fn with_others(desired: &Desired, observed: &Observed, others: &[u32]
         .ports
         .values()
         .any(|port| others.contains(&port.environment.number));
-    let uplink = desired.uplink.as_ref();
-    if in_use && (!fast::leave(uplink, observed).is_empty() || uplink.is_some_and(|uplink| differs(uplink, observed))) {
+    let uplink = &desired.uplink;
+    if in_use && (!fast::leave(Some(uplink), observed).is_empty() || differs(uplink, observed)) {
         return Err(Conflict::Uplink(all()));
     }
     for environment in desired.environments.values() {

@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 
 use envnet_common::{
     Address,
-    maps::{Endpoint, Location},
+    maps::{Endpoint, FdbKey, Location},
 };
 
-use super::{Action, Change, MapEntry, MapKeys, Others, Phase, make::EnvironmentPlan};
+use super::{Action, Attribute, Change, MapEntry, MapKeys, Others, Phase, make::EnvironmentPlan};
 use crate::{
     desired::{Desired, Port, Uplink},
     kernel::{netlink::Kind, netns::NetnsKind, programs::Attached},
     observe::Observed,
     observed_index::KnownPort,
-    topology::{AttachPoint, Role},
+    topology::{AttachPoint, FORWARDED_GROUPS, Role},
 };
 
 /// Whether an entry is as desired, whatever has been learned in it.
@@ -28,9 +28,20 @@ fn same(desired: &Endpoint, present: &Endpoint) -> bool {
 impl EnvironmentPlan<'_> {
     /// What the programs are told, before they are attached anywhere.
     pub(super) fn endpoints(&mut self) {
-        let desired = self.desired.fast.iter().flat_map(|fast| &fast.endpoints);
+        let present = &self.observed.fast;
+        for (key, guest) in self.desired.fast.guest_macs() {
+            let old = present.guest_macs.get(&key).copied();
+            if old != Some(guest) {
+                let entry = |guest| MapEntry::GuestMac { key, guest };
+                self.push(Action::Put {
+                    new: entry(guest),
+                    old: self.before(old, guest).map(entry),
+                });
+            }
+        }
+        let desired = self.desired.fast.endpoints.iter();
         let new: Vec<_> = desired
-            .map(|(external, new)| (*external, *new, self.observed.fast.endpoints.get(external).copied()))
+            .map(|(external, new)| (*external, *new, present.endpoints.get(external).copied()))
             .filter(|(_, new, old)| !old.is_some_and(|old| same(new, &old)))
             .collect();
         for (external, new, old) in new {
@@ -45,10 +56,8 @@ impl EnvironmentPlan<'_> {
     /// The ports, those that others have plugged into the bridge among them.
     pub(super) fn ports(&mut self) {
         let desired = self.desired;
-        let ports: Vec<Port> = match &desired.fast {
-            Some(fast) => fast.ports.iter().cloned().chain(self.foreign_ports()).collect(),
-            None => Vec::new(),
-        };
+        let fast = &desired.fast;
+        let ports: Vec<Port> = fast.ports.iter().cloned().chain(self.foreign_ports()).collect();
         let index = |name: &str| {
             let link = self.observed.links.get(name)?;
             (!self.made.contains(&(NetnsKind::Host, name))).then_some(link.index)
@@ -61,16 +70,19 @@ impl EnvironmentPlan<'_> {
             .filter(|port| self.known.home(port.index).is_none_or(|home| home == desired.number))
             .cloned()
             .collect();
-        // Own links keep their programs, or go with them, as long as there is a fast path at all.
-        let stays = |name: &str| {
+        // Own links go with their programs.
+        let stays = |name: &str, point: AttachPoint| {
             let link = self.observed.links.get(name);
-            desired.fast.is_some() && link.is_none_or(|link| link.owner(self.instance).is_some())
+            fast.runs_at(point) && link.is_none_or(|link| link.owner(self.instance).is_some())
         };
         let mut actions: Vec<_> = self
             .known
             .accelerated(desired.number)
             .filter(|(link, _)| !self.made.contains(&(NetnsKind::Host, *link)))
-            .filter(|(link, _)| !ports.iter().any(|port| port.link == *link) && !stays(link))
+            .filter(|(link, point)| {
+                let mut wanted = ports.iter().filter(|port| fast.runs_at(port.point));
+                !wanted.any(|port| port.link == *link) && !stays(link, *point)
+            })
             .map(|(link, point)| detach(point, link))
             .collect();
         if !surplus.is_empty() {
@@ -92,8 +104,20 @@ impl EnvironmentPlan<'_> {
                     old,
                 });
             }
-            if port.point.is_exclusive() {
+            if !fast.runs_at(port.point) {
                 continue;
+            }
+            if port.point == AttachPoint::ForeignPort
+                && let Some(present) = self.observed.links.get(&port.link).map(|link| link.group_forwarding)
+                && present != FORWARDED_GROUPS
+            {
+                // What a port forwards is forgotten when it leaves the bridge.
+                actions.push(Action::SetLink {
+                    place: NetnsKind::Host,
+                    name: port.link.clone(),
+                    new: Attribute::GroupForwarding(FORWARDED_GROUPS),
+                    old: Attribute::GroupForwarding(present),
+                });
             }
             let made = self.made.contains(&(NetnsKind::Host, port.link.as_str()));
             let attached = self.observed.attached.get(&(port.point, port.link.clone())).copied();
@@ -120,14 +144,9 @@ impl EnvironmentPlan<'_> {
     fn foreign_ports(&self) -> Vec<Port> {
         let bridge = self.desired.link(Role::Bridge);
         let is_new = |bridge: &String| self.made.contains(&(NetnsKind::Host, bridge.as_str()));
-        let Some(fast) = self
-            .desired
-            .fast
-            .as_ref()
-            .filter(|_| !bridge.as_ref().is_some_and(is_new))
-        else {
+        if bridge.as_ref().is_some_and(is_new) {
             return Vec::new();
-        };
+        }
         // The router's have names of their own.
         let desired = self.desired.links.iter().filter(|link| link.place == NetnsKind::Host);
         let is_wanted = |name: &str| desired.clone().any(|desired| desired.name == name);
@@ -135,7 +154,7 @@ impl EnvironmentPlan<'_> {
             .ports_of(self.desired.number)
             .filter(|link| !is_wanted(&link.name))
             .filter(|link| link.owner(self.instance).is_none())
-            .filter_map(|link| fast.foreign_port(&link.name))
+            .filter_map(|link| self.desired.fast.foreign_port(&link.name))
             .collect()
     }
 }
@@ -149,10 +168,9 @@ pub(super) fn detach(point: AttachPoint, link: &str) -> Action {
 
 /// What all environments share, to be done before theirs.
 pub(super) fn before(desired: &Desired, observed: &Observed) -> Vec<Change> {
-    let mut actions = leave(desired.uplink.as_ref(), observed);
-    if let Some(uplink) = &desired.uplink
-        && observed.fast.uplink != Some(uplink.entry)
-    {
+    let uplink = &desired.uplink;
+    let mut actions = leave(Some(uplink), observed);
+    if observed.fast.uplink != Some(uplink.entry) {
         actions.push(Action::Put {
             new: MapEntry::Uplink(uplink.entry),
             old: observed.fast.uplink.map(MapEntry::Uplink),
@@ -163,8 +181,8 @@ pub(super) fn before(desired: &Desired, observed: &Observed) -> Vec<Change> {
 
 /// What all environments share, to be done when they are ready.
 pub(super) fn after(desired: &Desired, observed: &Observed, others: Others) -> Vec<Change> {
-    let uplinks = desired.uplink.iter();
-    let attach = uplinks.flat_map(|uplink| uplink.points.iter().map(move |&point| (point, &uplink.interface)));
+    let uplink = &desired.uplink;
+    let attach = uplink.points.iter().map(|&point| (point, &uplink.interface));
     let mut actions: Vec<_> = attach
         .filter_map(|(point, interface)| {
             let attached = observed.attached.get(&(point, interface.clone())).copied();
@@ -178,10 +196,7 @@ pub(super) fn after(desired: &Desired, observed: &Observed, others: Others) -> V
         .collect();
     // As long as a guest's port has its program, the guest needs its entry: without one, what it sends is spoofed. One that
     // is another environment's by now is that one's.
-    let fast = desired
-        .environments
-        .values()
-        .filter_map(|environment| environment.fast.as_ref());
+    let fast = desired.environments.values().map(|environment| &environment.fast);
     let kept: BTreeSet<&Address> = fast.flat_map(|fast| fast.endpoints.keys()).collect();
     let present = observed.fast.endpoints.iter();
     let surplus: Vec<_> = present
@@ -193,6 +208,20 @@ pub(super) fn after(desired: &Desired, observed: &Observed, others: Others) -> V
         .collect();
     if !surplus.is_empty() {
         actions.push(Action::Delete(MapKeys::Endpoints(surplus)));
+    }
+    let promised = desired
+        .environments
+        .values()
+        .flat_map(|environment| environment.fast.guest_macs());
+    let promised: BTreeSet<FdbKey> = promised.map(|(key, _)| key).collect();
+    let present = observed.fast.guest_macs.keys();
+    let surplus: Vec<_> = present
+        .filter(|key| others == Others::Prune || desired.environments.contains_key(&key.environment))
+        .filter(|key| !promised.contains(key))
+        .copied()
+        .collect();
+    if !surplus.is_empty() {
+        actions.push(Action::Delete(MapKeys::GuestMacs(surplus)));
     }
     shared(actions)
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use envnet_common::{
     Address,
-    maps::{self, Endpoint, Mapping, MappingKey},
+    maps::{self, Endpoint, FdbKey, Mapping, MappingKey},
 };
 
 use super::change::Action;
@@ -36,6 +36,13 @@ pub enum MapEntry {
         /// The guest that has it.
         value: Endpoint,
     },
+    /// An Ethernet address that is promised to a guest.
+    GuestMac {
+        /// Environment and address.
+        key: FdbKey,
+        /// The guest's internal address.
+        guest: Address,
+    },
     /// A port of the fast path. Its key and its value hold the indices of links, which are known once those are made.
     Port(Port),
     /// A port that is known already.
@@ -58,6 +65,8 @@ pub enum MapKeys {
     Mappings(Vec<MappingKey>),
     /// Mappings of the fast path, by external address.
     Endpoints(Vec<Address>),
+    /// Ethernet addresses that are promised to guests.
+    GuestMacs(Vec<FdbKey>),
     /// A port of the fast path, by the name of its link.
     Port(String),
     /// Ports of the fast path, some of which may have lost their link.
@@ -71,6 +80,7 @@ impl MapEntry {
             Self::Environment { index, value } => MapKeys::Environments(BTreeMap::from([(*index, value.number)])),
             Self::Mapping { key, .. } => MapKeys::Mappings(vec![*key]),
             Self::Endpoint { external, .. } => MapKeys::Endpoints(vec![*external]),
+            Self::GuestMac { key, .. } => MapKeys::GuestMacs(vec![*key]),
             Self::Port(Port { link, .. }) | Self::PortAt { link, .. } => MapKeys::Port(link.clone()),
             // An entry of an array is always there.
             Self::Uplink(value) => {
@@ -90,6 +100,7 @@ impl fmt::Display for MapEntry {
             Self::Mapping { key, value } => write!(f, "mapping {} = {}", key.internal, value.external),
             Self::Uplink(_) => f.write_str("uplink in the maps"),
             Self::Endpoint { external, value } => write!(f, "fast path to {} = {external}", value.internal),
+            Self::GuestMac { key, guest } => write!(f, "{} for {guest} only", key.mac),
             Self::Port(Port { link, .. }) | Self::PortAt { link, .. } => write!(f, "fast path at {link}"),
         }
     }
@@ -109,6 +120,10 @@ impl fmt::Display for MapKeys {
             Self::Endpoints(external) => {
                 f.write_str("fast path to")?;
                 external.iter().try_for_each(|external| write!(f, " {external}"))
+            }
+            Self::GuestMacs(keys) => {
+                f.write_str("promise of")?;
+                keys.iter().try_for_each(|key| write!(f, " {}", key.mac))
             }
             Self::Port(link) => write!(f, "fast path at {link}"),
             Self::Ports(ports) => {

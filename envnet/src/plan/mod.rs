@@ -115,6 +115,11 @@ pub fn damaged(desired: &Desired, changes: &[Change]) -> BTreeSet<u32> {
                 ..
             } if port.point == AttachPoint::ForeignPort => {}
             Action::Delete(MapKeys::Port(_) | MapKeys::Ports(_)) => {}
+            Action::SetLink {
+                name,
+                new: Attribute::GroupForwarding(_),
+                ..
+            } if !desired.makes(name) => {}
             // All environments need what they share, but not what is shared by those that go.
             Action::LoadPrograms { .. }
             | Action::Put {

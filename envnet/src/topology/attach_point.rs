@@ -82,9 +82,9 @@ impl AttachPoint {
         !matches!(self, Self::ForeignPort | Self::Uplink | Self::UplinkDriver)
     }
 
-    /// Whether the programs of the fast path run there, beside those that isolate an environment.
+    /// Whether programs run there that are told of the port.
     #[must_use]
-    pub const fn is_fast_path(self) -> bool {
+    pub const fn is_told(self) -> bool {
         matches!(
             self,
             Self::RouterPort | Self::GuestPort | Self::ForeignPort | Self::UplinkPort

@@ -3,7 +3,7 @@
 //! The router is behind a veth pair on the inside, and on the outside behind a macvlan on the uplink or, when the uplink is a
 //! bridge, behind a second veth pair.
 
-use super::{AttachPoint, Inputs, LinkSpec, Parts, Role, Topology};
+use super::{AttachPoint, FORWARDED_GROUPS, Inputs, LinkSpec, Parts, Role, Topology};
 use crate::{
     config::UplinkMode,
     desired::{Link, LinkKind, Port, Route, Sysctl, neighbour_sysctls, router_wan_index},
@@ -98,9 +98,6 @@ fn taps(inputs: &Inputs<'_>) -> impl Iterator<Item = (String, Address)> {
     guests.map(move |address| (names::tap(number, addresses.host_number(address)), address.into()))
 }
 
-/// All link-local groups but 01:80:c2:00:00:01, which are pause frames: no bridge forwards those, nor hands them on.
-const ALL_GROUPS: u16 = 0xfffd;
-
 fn links(inputs: &Inputs<'_>) -> Vec<Link> {
     let Inputs {
         config,
@@ -118,7 +115,7 @@ fn links(inputs: &Inputs<'_>) -> Vec<Link> {
         mac,
         // How a user's own bridge treats its ports is the user's affair.
         group_forwarding: if master.as_ref() == Some(&bridge) {
-            ALL_GROUPS
+            FORWARDED_GROUPS
         } else {
             0
         },

@@ -21,6 +21,11 @@ pub const ALL: &[&Topology] = &[DEFAULT];
 /// The topology of an environment that says nothing else.
 pub const DEFAULT: &Topology = &classic::TOPOLOGY;
 
+/// The link-local groups (01:80:c2:00:00:0X, a bit each) that an environment's bridge forwards, whoever has made the port: all but
+/// 01:80:c2:00:00:01, which are pause frames: no bridge forwards those, nor hands them on. A frame to a group that a port does
+/// not forward would go to the host.
+pub const FORWARDED_GROUPS: u16 = 0xfffd;
+
 /// What the links of an environment are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {

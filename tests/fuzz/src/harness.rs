@@ -17,7 +17,7 @@
 
 use anyhow::{Context, Result, bail};
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf,
     maps::PerCpuValues,
     programs::{Program, TestRun, TestRunOptions},
 };
@@ -58,7 +58,7 @@ pub fn load(
     maps: &[&str],
     most_entries: u32,
 ) -> Result<Ebpf> {
-    let mut sized = EbpfLoader::new();
+    let mut sized = envnet::kernel::sk_buff::loader()?;
     for &map in maps {
         sized.map_max_entries(map, most_entries);
     }

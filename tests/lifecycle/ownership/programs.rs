@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeSet, ffi::OsString, fs};
 
 use anyhow::{Context, Result, ensure};
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf,
     programs::{
         Program, SchedClassifier, TcAttachType, XdpMode,
         tc::{NlOptions, TcAttachOptions},
@@ -143,7 +143,7 @@ struct Copies(Ebpf);
 
 impl Copies {
     fn load() -> Result<Self> {
-        let mut loaded = EbpfLoader::new().load(envnet::EBPF_OBJECT)?;
+        let mut loaded = envnet::kernel::sk_buff::loader()?.load(envnet::EBPF_OBJECT)?;
         for (_, program) in loaded.programs_mut() {
             if let Program::SchedClassifier(program) = program {
                 program.load()?;

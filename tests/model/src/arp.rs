@@ -11,7 +11,7 @@ use crate::{
 pub(crate) const SENDER_MAC: usize = ETHERNET + 8;
 pub(crate) const SENDER: usize = ETHERNET + 14;
 const TARGET_MAC: usize = ETHERNET + 18;
-const TARGET: usize = ETHERNET + 24;
+pub(crate) const TARGET: usize = ETHERNET + 24;
 pub(crate) const END: usize = ETHERNET + 28;
 
 pub(crate) fn judge(world: &World, direction: Direction, frame: &[u8]) -> Verdict {

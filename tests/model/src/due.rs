@@ -9,7 +9,9 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use crate::{
     Direction, Drop, Frame, Host, Mapping, Reason, Verdict, World, address,
     arp::{self, SENDER, SENDER_MAC},
-    forwarded, is_ordinary, judge,
+    forwarded,
+    ipv4::is_unicast_host,
+    is_ordinary, judge,
 };
 
 const IPV4: [u8; 2] = [8, 0];
@@ -118,7 +120,7 @@ fn taken_in(host: &Host, world: &World, frame: &[u8], out: &Frame) -> Option<Due
 fn from_guest(host: &Host, owner: Option<Ipv4Addr>, frame: &[u8]) -> Due {
     let world = host.world();
     let verdict = judge(Some(world), Direction::Out, frame);
-    if let Some(reason) = refusal(world, owner, frame, &verdict) {
+    if let Some(reason) = refusal(host, owner, frame, &verdict) {
         let internal = owner;
         return Verdict::Drop(vec![Drop { reason, internal }]).uncounted();
     }
@@ -134,7 +136,12 @@ fn from_guest(host: &Host, owner: Option<Ipv4Addr>, frame: &[u8]) -> Due {
 }
 
 /// Why a guest may not even send this to a sibling.
-fn refusal(world: &World, owner: Option<Ipv4Addr>, frame: &[u8], verdict: &Verdict) -> Option<Reason> {
+fn refusal(host: &Host, owner: Option<Ipv4Addr>, frame: &[u8], verdict: &Verdict) -> Option<Reason> {
+    let world = host.world();
+    // The kernel has taken one tag off before, so that this is a second one.
+    if matches!([frame[12], frame[13]], [0x81, 0] | [0x88, 0xa8]) {
+        return Some(Reason::VlanTagged);
+    }
     if let Verdict::Drop(defects) = verdict {
         let malformed = |drop: &&Drop| matches!(drop.reason, Reason::MalformedIpv4 | Reason::MalformedArp);
         if let Some(drop) = defects.iter().find(malformed) {
@@ -151,11 +158,19 @@ fn refusal(world: &World, owner: Option<Ipv4Addr>, frame: &[u8], verdict: &Verdi
     if source.is_unspecified() && to_group(frame) {
         return None;
     }
-    if owner.is_some_and(|owner| owner != source) {
-        return Some(Reason::SourceSpoofed);
+    if owner == Some(source) {
+        return None;
     }
     match world.by_internal(source) {
-        None => Some(Reason::SourceSpoofed),
+        // It is nobody's: siblings may have it among themselves. Whatever is not for everybody is for the router here.
+        None => {
+            let for_router = |mapping: &Mapping| mapping.guest_mac.is_none();
+            let asks_router =
+                frame[12..14] == ARP && world.by_internal(address(frame, arp::TARGET)).is_some_and(for_router);
+            let free = is_unicast_host(source) && !host.link.contains(source);
+            (!free || !to_group(frame) || asks_router).then_some(Reason::SourceSpoofed)
+        }
+        Some(_) if owner.is_some() => Some(Reason::SourceSpoofed),
         // The router's own, and it has another Ethernet address than any guest.
         Some(Mapping { guest_mac: None, .. }) => Some(Reason::MacSpoofed),
         Some(_) => None,

@@ -17,7 +17,6 @@ use std::{
 };
 
 use aya::{
-    EbpfLoader,
     programs::{Program, ProgramInfo, SchedClassifier, TcAttachType, Xdp},
     util::KernelVersion,
 };
@@ -37,7 +36,7 @@ use super::{
     netlink::{Link, Netlink},
     netns::Netns,
     pinned_maps::{self, PinnedMaps},
-    pins,
+    pins, sk_buff,
 };
 use crate::{
     EBPF_OBJECT,

@@ -23,6 +23,7 @@ impl Model {
                 let learned = Endpoint { location, ..value };
                 observed.fast.endpoints.insert(external, learned);
             }
+            MapEntry::GuestMac { key, guest } => drop(observed.fast.guest_macs.insert(key, guest)),
             MapEntry::Port(port) => {
                 let entry = port.entry(|name| observed.links.get(name).map(|link| link.index));
                 let (index, entry) = entry.expect("the port's links exist");
@@ -42,6 +43,7 @@ impl Model {
                     observed.mappings.retain(|key, _| key.environment != number);
                     observed.counted.retain(|key| key.environment != number);
                     observed.router_wans.retain(|_, known| *known != number);
+                    observed.fast.guest_macs.retain(|key, _| key.environment != number);
                 }
             }
             MapKeys::Mappings(keys) => {
@@ -49,6 +51,7 @@ impl Model {
                 observed.counted.retain(|key| !keys.contains(key));
             }
             MapKeys::Endpoints(external) => observed.fast.endpoints.retain(|key, _| !external.contains(key)),
+            MapKeys::GuestMacs(keys) => observed.fast.guest_macs.retain(|key, _| !keys.contains(key)),
             MapKeys::Port(link) => {
                 let index = observed.links[&link].index;
                 observed.fast.ports.remove(&index);

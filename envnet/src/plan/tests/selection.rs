@@ -108,7 +108,10 @@ fn a_part_that_concerns_the_others_is_refused() {
     let mut model = Model::new();
     model.attach(&off);
     // Environments half as large: the third one's addresses are the first one's.
-    let moved = changed("1-3", ("10.0.0.0/24", "10.0.0.0/25"));
+    let moved = text("1-3", "macvlan", &[2, 3])
+        .replace("macvlan\"", "macvlan\"\naccelerate = \"off\"")
+        .replace("10.0.0.0/24", "10.0.0.0/25");
+    let moved = Config::parse(&moved, Path::new("test.toml")).expect("a good configuration");
     let refused = part(&moved, "3", &model);
     assert!(
         matches!(
