@@ -6,7 +6,7 @@
 //! writes it. [`arp`] does the same for ARP; [`guest`] says which
 //! frames a guest may send at all; [`maps`] and [`verdict`] are the types both sides agree on. The fast path
 //! has one stage for all of these, [`forward`], which handles simple packets only; [`age`] limits how long it uses a learned
-//! entry.
+//! entry, and [`limit`] what a guest may have others do.
 
 #![no_std]
 #![expect(
@@ -23,6 +23,7 @@ pub mod checksum;
 pub mod forward;
 pub mod guest;
 pub mod header;
+pub mod limit;
 pub mod lookup;
 pub mod maps;
 pub mod parse;

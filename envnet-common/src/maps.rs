@@ -2,8 +2,8 @@
 //!
 //! The slow path has [`ENVIRONMENTS`], [`MAPPINGS`] and [`SETTINGS`], which the loader fills, and [`COUNTERS`] and [`DROPS`],
 //! which the programs fill. The fast path adds [`UPLINK`], [`ROUTER_WANS`], [`PORTS`], [`TAPS`] and [`GUEST_MACS`]
-//! from the loader, [`ENDPOINTS`] from the loader with a [`Location`] that the programs learn, and [`FDB`] and [`NEXT_HOPS`], which are only
-//! learned. Every type is `Pod` with no padding, because the kernel compares hash keys byte by byte.
+//! from the loader, [`ENDPOINTS`] from the loader with a [`Location`] that the programs learn, and [`FDB`], [`NEXT_HOPS`], [`BUCKETS`] and
+//! [`CONTACTS`], which are only learned. Every type is `Pod` with no padding, because the kernel compares hash keys byte by byte.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -34,11 +34,16 @@ pub const ENDPOINTS: &str = "ENDPOINTS";
 pub const GUEST_MACS: &str = "GUEST_MACS";
 /// LRU hash map, the forwarding database: [`FdbKey`] → [`FdbEntry`].
 pub const FDB: &str = "FDB";
+/// LRU hash map: [`BucketKey`](crate::limit::BucketKey) → [`Bucket`](crate::limit::Bucket).
+pub const BUCKETS: &str = "BUCKETS";
+/// LRU hash map: [`ContactKey`](crate::limit::ContactKey) → when a token was taken for it, in nanoseconds of `CLOCK_MONOTONIC_COARSE`
+/// (`u64`).
+pub const CONTACTS: &str = "CONTACTS";
 /// LRU hash map: address of a next hop on the uplink → [`NextHop`].
 pub const NEXT_HOPS: &str = "NEXT_HOPS";
 
 /// Every map that is pinned, in no particular order.
-pub const ALL: [&str; 13] = [
+pub const ALL: [&str; 15] = [
     ENVIRONMENTS,
     MAPPINGS,
     COUNTERS,
@@ -52,6 +57,8 @@ pub const ALL: [&str; 13] = [
     GUEST_MACS,
     FDB,
     NEXT_HOPS,
+    BUCKETS,
+    CONTACTS,
 ];
 
 /// Most entries of [`ENVIRONMENTS`] and [`ROUTER_WANS`].

@@ -106,6 +106,8 @@ drop_reasons! {
     TooLong = 23, "too-long";
     /// From or to 169.254/16, which no router forwards (RFC 3927, section 2.6.2).
     LinkLocal = 24, "link-local";
+    /// From a guest that has others asked for more addresses than it may.
+    RateLimited = 25, "rate-limited";
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use envnet_common::{
     arp::Arp,
     forward::{self, Eligible},
     guest::{self, Tag},
+    limit::Kind,
     maps::{Endpoint, MappingKey, Port, ROUTER_INSIDE_MAC, Uplink},
     parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Read},
 };
@@ -14,7 +15,7 @@ use crate::{
     clock, count,
     fdb::{self, Claim},
     kernel_code::Decision,
-    log,
+    limits, log,
     maps::{self, UPLINK},
     neighbours::{self, ProbeMode},
     run::FastContext,
@@ -42,7 +43,13 @@ pub(crate) fn decide(context: &mut Context<'_>) -> Decision {
     };
     let uplink = UPLINK.get(0).ok_or(DropReason::HelperFailed)?;
     admit(context, &port, &ethernet, uplink, now)?;
+    if ethernet.destination.is_group() && ethernet.ethertype == ETHERTYPE_ARP {
+        limits::take(context.interface, Kind::Arp, now)?;
+    }
     if uplink.interface == 0 {
+        if ethernet.destination == ROUTER_INSIDE_MAC && ethernet.ethertype == ETHERTYPE_IPV4 {
+            limit_contacts(context, &port, uplink, now)?;
+        }
         // There is no fast path.
         return Ok(Verdict::Next);
     }
@@ -50,15 +57,37 @@ pub(crate) fn decide(context: &mut Context<'_>) -> Decision {
     if ethernet.destination != ROUTER_INSIDE_MAC {
         return Ok(sibling(context, &port, &ethernet, now));
     }
-    // A priority tag would leave with the packet; the router takes it off.
-    if ethernet.ethertype == ETHERTYPE_IPV4
-        && !context.packet.had_tag()
-        && let Some(decision) = out(context, &port, now)
-    {
-        return decision;
+    if ethernet.ethertype == ETHERTYPE_IPV4 {
+        // A priority tag would leave with the packet; the router takes it off.
+        if !context.packet.had_tag()
+            && let Some(decision) = out(context, &port, now)
+        {
+            return decision;
+        }
+        limit_contacts(context, &port, uplink, now)?;
     }
     context.packet.address_to_host().ok_or(DropReason::HelperFailed)?;
     Ok(Verdict::RedirectPeer(port.router))
+}
+
+/// A packet for the router: limits those to addresses on its links that are not mapped, for each of which it has to ask.
+#[inline(always)]
+fn limit_contacts(context: &Context<'_>, port: &Port, uplink: &Uplink, now: u64) -> Result<(), DropReason> {
+    let Some(destination) = forward::destination(&context.packet) else {
+        return Ok(());
+    };
+    let outside = uplink.next_hop_towards(destination) == Some(destination);
+    let external = if port.environment.is_internal(destination) {
+        external(port, destination)
+    } else if outside {
+        destination
+    } else {
+        return Ok(());
+    };
+    if maps::endpoint(external).is_some() {
+        return Ok(());
+    }
+    limits::contact(context.interface, destination, now)
 }
 
 /// Refuses what a guest must not send, whatever becomes of it, and learns where the guest is.

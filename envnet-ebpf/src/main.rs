@@ -25,6 +25,7 @@ mod fdb;
 mod guest_ingress;
 mod inbound;
 mod kernel_code;
+mod limits;
 mod log;
 mod maps;
 mod neighbours;

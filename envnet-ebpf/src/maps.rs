@@ -9,6 +9,7 @@ use aya_ebpf::{
 };
 use envnet_common::{
     Address, Mac,
+    limit::{Bucket, BucketKey, ContactKey},
     lookup::Mappings,
     maps::{
         Counters, DropKey, Endpoint, Environment, FdbEntry, FdbKey, MAX_ENVIRONMENTS, MAX_MAPPINGS, MAX_PORTS,
@@ -47,6 +48,10 @@ pub(crate) static ENDPOINTS: HashMap<Address, Endpoint> = HashMap::with_max_entr
 pub(crate) static GUEST_MACS: HashMap<FdbKey, Address> = HashMap::with_max_entries(MAX_MAPPINGS, BPF_F_NO_PREALLOC);
 #[map]
 pub(crate) static FDB: LruHashMap<FdbKey, FdbEntry> = LruHashMap::with_max_entries(65_536, 0);
+#[map]
+pub(crate) static BUCKETS: LruHashMap<BucketKey, Bucket> = LruHashMap::with_max_entries(16_384, 0);
+#[map]
+pub(crate) static CONTACTS: LruHashMap<ContactKey, u64> = LruHashMap::with_max_entries(16_384, 0);
 #[map]
 pub(crate) static NEXT_HOPS: LruHashMap<Address, NextHop> = LruHashMap::with_max_entries(16_384, 0);
 

@@ -18,6 +18,7 @@ mod isolation;
 mod jumbo;
 mod laboratory;
 mod learning;
+mod limits;
 mod log;
 mod neighbours;
 mod note;

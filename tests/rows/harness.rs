@@ -100,8 +100,17 @@ impl Harness {
         Self::load_object(envnet::EBPF_OBJECT)
     }
 
+    /// Like [`Self::load`], with limits on what a guest may send.
+    pub(crate) fn load_limited() -> Self {
+        Self::load_with(envnet::EBPF_OBJECT, true)
+    }
+
     /// Like [`Self::load`], with another object of the same programs.
     pub(crate) fn load_object(object: &[u8]) -> Self {
+        Self::load_with(object, false)
+    }
+
+    fn load_with(object: &[u8], limited: bool) -> Self {
         host::enter();
         let maps = [
             "COUNTERS",
@@ -113,7 +122,7 @@ impl Harness {
             "PORTS",
             "FDB",
         ];
-        let object = harness::load(object, Program::ALL.map(Program::name), &maps, 64).unwrap();
+        let object = harness::load(object, Program::ALL.map(Program::name), &maps, 64, limited).unwrap();
         let mut harness = Self { object };
         // The loopback interface is the `gwE` of this environment.
         harness

@@ -21,6 +21,7 @@ mod headers;
 mod helper_failure;
 mod host;
 mod icmp_errors;
+mod limits;
 mod names;
 mod next_hops;
 mod packet;

@@ -134,7 +134,7 @@ mod tests {
 
     /// The maps of the present version: kind, key, value, entries. A build finds what another one of the same version has
     /// pinned, so that nothing here may change without [`LAYOUT_VERSION`].
-    const LAYOUT: (u32, [(&str, [u32; 4]); 13]) = (
+    const LAYOUT: (u32, [(&str, [u32; 4]); 15]) = (
         2,
         [
             (maps::ENVIRONMENTS, [1, 4, 24, 65_536]),
@@ -150,6 +150,8 @@ mod tests {
             (maps::GUEST_MACS, [1, 12, 4, 262_144]),
             (maps::FDB, [9, 12, 16, 65_536]),
             (maps::NEXT_HOPS, [9, 4, 24, 16_384]),
+            (maps::BUCKETS, [9, 8, 8, 16_384]),
+            (maps::CONTACTS, [9, 8, 8, 16_384]),
         ],
     );
 

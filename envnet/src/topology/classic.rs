@@ -251,6 +251,10 @@ fn sysctls(inputs: &Inputs<'_>) -> Vec<Sysctl> {
             sysctls.push(set(NetnsKind::Router, format!("ipv4/neigh/{interface}/{key}"), value));
         }
     }
+    // Answers to a guest that answers no ARP wait for it. They hold memory that the kernel gives the echo replies of all
+    // namespaces together, so that little may wait (`unres_qlen_bytes` counts it whole).
+    let waiting = format!("ipv4/neigh/{}/unres_qlen_bytes", router_inside(number));
+    sysctls.push(set(NetnsKind::Router, waiting, "8192"));
     let bridge = bridge(number);
     // Without forwarding there is no proxy ARP either, whatever `all` says; 8 means never to answer ARP.
     for (key, value) in [("forwarding", "0"), ("proxy_arp", "0"), ("arp_ignore", "8")] {

@@ -7,7 +7,7 @@
 //! ```no_run
 //! use envnet_fuzz::harness::{Action, load, run};
 //!
-//! let object = load(envnet::EBPF_OBJECT, ["router_ingress"], &["DROPS"], 64)?;
+//! let object = load(envnet::EBPF_OBJECT, ["router_ingress"], &["DROPS"], 64, false)?;
 //! let (mut frame, mut out) = ([0; 60], [0; 316]);
 //! frame[12..14].copy_from_slice(&0x0806_u16.to_be_bytes());
 //! let (action, length) = run(&object, "router_ingress", &frame, &mut out)?;
@@ -51,14 +51,18 @@ pub enum Action {
     Unknown(u32),
 }
 
-/// Loads these programs of an ELF object, with room for few entries in these maps: the kernel walks through every bucket to list them.
+/// Loads these programs of an ELF object, with room for few entries in these maps: the kernel walks through every bucket to list
+/// them. Without limits, a port may send as much as it likes.
 pub fn load(
     object: &[u8],
     programs: impl IntoIterator<Item = &'static str>,
     maps: &[&str],
     most_entries: u32,
+    limited: bool,
 ) -> Result<Ebpf> {
+    const LIMITED: [u32; 2] = [0, 1];
     let mut sized = envnet::kernel::sk_buff::loader()?;
+    sized.override_global("LIMITED", &LIMITED[usize::from(limited)], true);
     for &map in maps {
         sized.map_max_entries(map, most_entries);
     }

@@ -61,6 +61,7 @@ impl Kernel {
             Program::ALL.map(Program::name),
             &maps,
             MOST_ENTRIES,
+            false,
         )?;
         let mut take = |name: &str| programs.take_map(name).with_context(|| format!("no map {name}"));
         let [environments, mappings, counters, drops] =
