@@ -183,11 +183,20 @@ pub struct Uplink {
     pub next_hop: Address,
     /// Its Ethernet address: the host's own.
     pub mac: Mac,
+    /// 1 when guests and host must not reach each other.
+    pub host_barred: u8,
     /// Explicit padding, zero.
-    pub reserved: [u8; 2],
+    pub reserved: u8,
 }
 
 impl Uplink {
+    /// Whether this is the Ethernet address of a host that guests must not reach, nor be reached by.
+    #[must_use]
+    #[inline(always)]
+    pub fn bars(&self, mac: Mac) -> bool {
+        self.host_barred != 0 && mac == self.mac
+    }
+
     /// The next hop towards `destination`, the same as by the router's routes.
     #[must_use]
     #[inline(always)]

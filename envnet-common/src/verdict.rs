@@ -108,6 +108,8 @@ drop_reasons! {
     LinkLocal = 24, "link-local";
     /// From a guest that has others asked for more addresses than it may.
     RateLimited = 25, "rate-limited";
+    /// Between a guest and the host, which `uplink.host = false` forbids.
+    HostBarred = 26, "host-barred";
 }
 
 #[cfg(test)]

@@ -277,6 +277,10 @@ fn out(context: &mut Context<'_>, port: &Port, now: u64) -> Option<Decision> {
         return None;
     }
     let hop = neighbours::next_hop(uplink.next_hop_towards(destination)?, now)?;
+    if uplink.bars(hop) {
+        // The router drops it.
+        return None;
+    }
     if !context.packet.fits(port.exit, uplink.mtu) {
         return None;
     }

@@ -40,7 +40,7 @@ pub(crate) fn decide<P: Forwardable>(
     let eligible = Eligible::parse(packet, HOPS)?;
     let source = eligible.ip.tail.source;
     // The router refuses these sources, and counts the drop.
-    if environment.is_internal(source) || environment.is_external(source) {
+    if environment.is_internal(source) || environment.is_external(source) || uplink.bars(ethernet.source) {
         return None;
     }
     let mapping = MappingKey {

@@ -8,7 +8,7 @@ use envnet_common::{
     translate::{Direction, translate},
 };
 
-use crate::{clock, count, kernel_code::Decision, log, run::SlowContext};
+use crate::{clock, count, kernel_code::Decision, log, maps::UPLINK, run::SlowContext};
 
 #[inline(always)]
 pub(crate) fn decide(context: &mut SlowContext<'_>) -> Decision {
@@ -30,6 +30,9 @@ fn ipv4(context: &mut SlowContext<'_>, ethernet: &Ethernet) -> Decision {
     };
     context.internal = ip.tail.source;
     admit::destination(ethernet, &ip)?;
+    if UPLINK.get(0).is_some_and(|uplink| uplink.bars(ethernet.destination)) {
+        return Err(DropReason::HostBarred);
+    }
     let rewrite = translate(&context.packet, &ip, Direction::Outbound, external, |internal| {
         lookup.external(internal)
     })?;

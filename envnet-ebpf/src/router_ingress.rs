@@ -9,7 +9,7 @@ use envnet_common::{
     translate::{Direction, translate},
 };
 
-use crate::{count, kernel_code::Decision, log, run::SlowContext};
+use crate::{count, kernel_code::Decision, log, maps::UPLINK, run::SlowContext};
 
 #[inline(always)]
 pub(crate) fn decide(context: &mut SlowContext<'_>) -> Decision {
@@ -17,9 +17,16 @@ pub(crate) fn decide(context: &mut SlowContext<'_>) -> Decision {
     admit::frame_in(&ethernet, context.packet.tag() == Tag::Vlan, context.lookup.environment)?;
     match ethernet.ethertype {
         ETHERTYPE_IPV4 => ipv4(context, &ethernet),
+        ETHERTYPE_ARP if is_barred(&ethernet) => Err(DropReason::HostBarred),
         ETHERTYPE_ARP => arp(context),
         _ => Err(DropReason::NotIpv4),
     }
+}
+
+/// Whether the host has sent the frame, and must not.
+#[inline(always)]
+fn is_barred(ethernet: &Ethernet) -> bool {
+    UPLINK.get(0).is_some_and(|uplink| uplink.bars(ethernet.source))
 }
 
 #[inline(always)]
@@ -33,6 +40,9 @@ fn ipv4(context: &mut SlowContext<'_>, ethernet: &Ethernet) -> Decision {
         .ok_or(DropReason::DestinationUnmapped)?;
     context.internal = internal;
     admit::source_in(ethernet, &ip, environment)?;
+    if is_barred(ethernet) {
+        return Err(DropReason::HostBarred);
+    }
     let rewrite = translate(&context.packet, &ip, Direction::Inbound, internal, |_| None)?;
     apply(&mut context.packet, &rewrite)?;
     count::inbound(context.mapping(), context.packet.size());

@@ -30,6 +30,10 @@ pub(crate) fn decide(context: &mut FastContext<DirectPacket<'_>>) -> Decision {
     let Some(uplink) = UPLINK.get(0) else {
         return Ok(Verdict::Next);
     };
+    if uplink.host_barred != 0 {
+        // Without this program, the kernel itself keeps them apart.
+        return Ok(Verdict::Next);
+    }
     let is_router_wan = |mac: Mac| mac.first_byte() == ROUTER_WAN_PREFIX && maps::is_router_wan(mac);
     if ethernet.destination.is_group() {
         if ethernet.ethertype != ETHERTYPE_ARP {

@@ -58,7 +58,12 @@ fn ingress(context: &mut Context<'_>, entry: EntryPoint) -> Decision {
 #[inline(always)]
 fn arp(context: &mut Context<'_>, ethernet: &Ethernet, entry: EntryPoint) -> Option<Decision> {
     let arp = Arp::parse(&context.packet).ok()?;
-    neighbours::learn_next_hop(ethernet, &arp, UPLINK.get(0)?, clock::now());
+    let uplink = UPLINK.get(0)?;
+    if uplink.bars(ethernet.source) {
+        // The router drops it.
+        return None;
+    }
+    neighbours::learn_next_hop(ethernet, &arp, uplink, clock::now());
     // A router's own request, of which the host has been given a copy.
     if maps::is_router_wan(ethernet.source) {
         return None;

@@ -1,6 +1,6 @@
 //! What the host must be like for a configuration to be attached to it.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, net::Ipv4Addr, path::Path};
 
 use ipnet::Ipv4Net;
 use nix::unistd::{Group, User};
@@ -59,6 +59,11 @@ pub enum HostError {
         /// The address.
         address: Ipv4Net,
     },
+    /// The routers' next hop is the host, which guests must not reach.
+    #[error(
+        "uplink.gateway: {0} is the host's own address, and uplink.host = false keeps guests from the host; use another one"
+    )]
+    GatewayBarred(Ipv4Addr),
     /// No such user or group.
     #[error("taps.{key}: there is no {key} `{name}`; create it or name another")]
     NoOwner {
@@ -131,6 +136,10 @@ pub fn check(config: &Config, instance: &Instance, host: &HostLinks) -> Result<H
         .filter(|link| link.owner(instance).is_none())
         .map(|link| (link.index, link.name.as_str()))
         .collect();
+    let gateway = config.uplink.gateway.filter(|_| !config.uplink.host);
+    if let Some(gateway) = gateway.filter(|gateway| host.addresses.iter().any(|(_, own)| own.addr() == *gateway)) {
+        return Err(HostError::GatewayBarred(gateway));
+    }
     for (index, address) in &host.addresses {
         let Some(interface) = foreign.get(index) else {
             continue;

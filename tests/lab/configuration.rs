@@ -51,6 +51,7 @@ pub struct Configuration {
     mode: Mode,
     next_hop: Option<Ipv4Addr>,
     accelerate: Option<&'static str>,
+    host: bool,
     internal: String,
     router: Ipv4Addr,
     external: String,
@@ -97,6 +98,7 @@ impl Configuration {
             mode: Mode::Macvlan,
             next_hop: Some(UPSTREAM),
             accelerate: None,
+            host: true,
             internal: format!("{INTERNAL}/{INTERNAL_PREFIX}"),
             router: ROUTER,
             external: EXTERNAL.to_owned(),
@@ -147,6 +149,19 @@ impl Configuration {
         self.internal = internal.to_string();
         self.router = router;
         self.external = external.to_string();
+        self
+    }
+
+    /// How the routers are connected to the uplink.
+    #[must_use]
+    pub fn uplink_mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Guests and host do not reach each other.
+    #[must_use]
+    pub fn without_host(mut self) -> Self {
+        self.host = false;
         self
     }
 
@@ -228,6 +243,9 @@ impl Display for Configuration {
         }
         if let Some(accelerate) = self.accelerate {
             writeln!(file, "accelerate = \"{accelerate}\"")?;
+        }
+        if !self.host {
+            writeln!(file, "host = false")?;
         }
         writeln!(file, "\n[addresses]\ninternal = \"{}\"", self.internal)?;
         writeln!(file, "router = \"{}\"", self.router)?;

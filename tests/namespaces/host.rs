@@ -13,6 +13,7 @@ use envnet_lab::{
     addresses::{INTERNAL, REMOTE, ROLES, UPSTREAM},
     capture::Frame,
     guest::Guest,
+    interrupt,
     namespace::Namespace,
     ping::ping,
 };
@@ -183,4 +184,51 @@ fn host_and_guests_reach_each_other() -> Result<()> {
 fn host_and_guests_reach_each_other_over_a_bridge() -> Result<()> {
     let each = ["tc", "off"].map(|accelerate| Configuration::default().mode(Mode::Bridge).accelerate(accelerate));
     attached_each(each, |lab| with_address(lab, "br0", || host_and_guests(lab)))
+}
+
+/// With `uplink.host = false`, nothing passes between guests and host, and all else does; and it can be changed while it runs.
+fn barred(lab: &Lab) -> Result<()> {
+    let [dc, _] = ROLES;
+    let open = lab.configuration();
+    lab.attach_as(open.clone().without_host())?;
+    let guests = guests(lab)?;
+    let reached = |environment: u8, guest: &Guest| -> Result<[bool; 2]> {
+        Ok([
+            ping(lab.host(), dc.external(environment), 56, FIRST)?.is_some(),
+            ping(guest.namespace(), HOST, 56, FIRST)?.is_some(),
+        ])
+    };
+    for (environment, guest) in &guests {
+        first_ping(guest.namespace(), REMOTE)?;
+        first_ping(lab.outside(), dc.external(*environment))?;
+        let reached = reached(*environment, guest)?;
+        ensure!(
+            reached == [false; 2],
+            "the host reaches a guest, a guest the host: {reached:?}"
+        );
+    }
+    first_ping(guests[0].1.namespace(), dc.external(2))?;
+    first_ping(lab.host(), REMOTE)?;
+    first_ping(lab.outside(), HOST)?;
+
+    lab.attach_as(open)?;
+    if lab.is_accelerated() || lab.configuration().uplink_mode() == Mode::Bridge {
+        for (environment, guest) in &guests {
+            interrupt::wait_for("host and guest", PATIENCE, || {
+                Ok((reached(*environment, guest)? == [true; 2]).then_some(()))
+            })?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn guests_and_a_barred_host_do_not_reach_each_other() -> Result<()> {
+    attached_each_way(|lab| with_address(lab, "eth0", || barred(lab)))
+}
+
+#[test]
+fn guests_and_a_barred_host_do_not_reach_each_other_over_a_bridge() -> Result<()> {
+    let each = ["tc", "off"].map(|accelerate| Configuration::default().mode(Mode::Bridge).accelerate(accelerate));
+    attached_each(each, |lab| with_address(lab, "br0", || barred(lab)))
 }

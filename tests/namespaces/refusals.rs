@@ -5,6 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 use anyhow::{Context, Result, ensure};
 use envnet_lab::{
     Mode,
+    addresses::UPSTREAM,
     envnet::{Envnet, Outcome},
     interrupt,
 };
@@ -139,6 +140,18 @@ fn an_address_of_the_host_inside_an_environment_is_refused() -> Result<()> {
     detached(|lab| {
         lab.host().ip("address add 172.16.2.9/16 dev eth0")?;
         refused(lab, 1, &["172.16.2.9", "eth0", "environment 2"], || {
+            lab.envnet().run("attach")
+        })?;
+        lab.host().ip("address flush dev eth0").map(drop)
+    })
+}
+
+#[test]
+fn a_host_that_is_the_gateway_cannot_be_barred() -> Result<()> {
+    detached(|lab| {
+        lab.host().ip(&format!("address add {UPSTREAM}/16 dev eth0"))?;
+        lab.configure(lab.configuration().without_host())?;
+        refused(lab, 1, &["uplink.gateway", "172.16.0.1", "uplink.host"], || {
             lab.envnet().run("attach")
         })?;
         lab.host().ip("address flush dev eth0").map(drop)

@@ -192,6 +192,7 @@ fn uplink(file: &file::Uplink, addresses: &Addresses, environments: &[u32]) -> R
         interface: interface.clone(),
         mode: file.mode,
         gateway: file.gateway.as_ref().map(|gateway| *gateway.get_ref()),
+        host: file.host.unwrap_or(true),
     })
 }
 

@@ -27,6 +27,7 @@ pub(super) struct Uplink {
     pub(super) mode: UplinkMode,
     pub(super) gateway: Option<Spanned<Ipv4Addr>>,
     pub(super) accelerate: Option<Spanned<Accelerate>>,
+    pub(super) host: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]

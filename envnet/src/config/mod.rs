@@ -46,6 +46,8 @@ pub struct Uplink {
     pub gateway: Option<Ipv4Addr>,
     /// The fast path past the routers.
     pub accelerate: Accelerate,
+    /// Whether guests and host may reach each other.
+    pub host: bool,
 }
 
 /// Which fast path is used between the uplink and the taps.

@@ -137,7 +137,8 @@ pub(super) fn uplink(config: &Config, host: &HostFacts) -> Uplink {
         mask: pool.netmask().into(),
         next_hop: config.uplink.gateway.map_or(Address::UNSPECIFIED, Into::into),
         mac: host.uplink_mac,
-        reserved: [0; 2],
+        host_barred: u8::from(!config.uplink.host),
+        reserved: 0,
     };
     Uplink {
         interface,
