@@ -253,8 +253,10 @@ pub struct Endpoint {
     pub internal: Address,
     /// The guest's configured Ethernet address, or zero: then the guest may use any.
     pub mac: Mac,
+    /// 1 when any guest of the environment may hold the address: the last to announce it has it.
+    pub floating: u8,
     /// Explicit padding, zero.
-    pub reserved: [u8; 6],
+    pub reserved: [u8; 5],
     /// Where the guest is. The programs learn it; the loader inserts zero, for unknown.
     pub location: Location,
 }

@@ -156,34 +156,47 @@ fn sender(
 ) -> Result<Option<(&'static mut Endpoint, Address)>, DropReason> {
     let environment = &port.environment;
     let own_port = port.internal != Address::UNSPECIFIED;
-    let address = source.filter(|&address| belongs_to_a_guest(port, address));
-    if own_port && address.is_some_and(|address| address != port.internal) {
-        return Err(DropReason::SourceSpoofed);
-    }
     let by_mac = || maps::guest_with(environment.number, ethernet.source);
-    let Some(address) = address.or(own_port.then_some(port.internal)).or_else(by_mac) else {
+    let given = source.filter(|&address| belongs_to_a_guest(port, address));
+    let Some(address) = given.or(own_port.then_some(port.internal)).or_else(by_mac) else {
         return Ok(None);
     };
-    let guest = maps::endpoint(external(port, address)).ok_or(DropReason::SourceSpoofed)?;
-    if guest.internal != address || guest.environment.number != environment.number {
-        return Err(DropReason::SourceSpoofed);
-    }
+    let guest = known(port, address)?;
     let (mac, interface) = (ethernet.source, context.interface);
-    // On a port that does not belong to one guest, an address that is fresh on another port is refused.
-    let location = &guest.location;
-    if !own_port && location.interface != interface && neighbours::is_fresh(&location.age, now) {
+    // Who holds a floating address sends it from its own port, with an Ethernet address of its own.
+    let holder = own_port && address != port.internal;
+    if holder && guest.floating == 0 {
         return Err(DropReason::SourceSpoofed);
     }
-    let spoofed = if guest.mac.is_set() {
-        guest.mac != mac
+    // On a port that does not belong to the guest, an address that is fresh on another port is refused; but a floating one goes to
+    // the last who announces it.
+    let elsewhere = guest.location.interface != interface && neighbours::is_fresh(&guest.location.age, now);
+    let announced = guest.floating != 0 && ethernet.ethertype == ETHERTYPE_ARP;
+    if (!own_port || holder) && elsewhere && !announced {
+        return Err(DropReason::SourceSpoofed);
+    }
+    let machine = if holder { port.internal } else { address };
+    let configured = if holder { known(port, machine)?.mac } else { guest.mac };
+    let spoofed = if configured.is_set() {
+        configured != mac
     } else {
         // The look-up is not needed for what was heard a moment ago.
-        neighbours::is_news(guest, mac, interface, now) && by_mac().is_some_and(|owner| owner != address)
+        neighbours::is_news(guest, mac, interface, now) && by_mac().is_some_and(|owner| owner != machine)
     };
     if spoofed {
         return Err(DropReason::MacSpoofed);
     }
     Ok(Some((guest, address)))
+}
+
+/// The guest with this internal address.
+#[inline(always)]
+fn known(port: &Port, address: Address) -> Result<&'static mut Endpoint, DropReason> {
+    let guest = maps::endpoint(external(port, address)).ok_or(DropReason::SourceSpoofed)?;
+    if guest.internal != address || guest.environment.number != port.environment.number {
+        return Err(DropReason::SourceSpoofed);
+    }
+    Ok(guest)
 }
 
 /// Whether a frame is to the router, or ARP that asks for it: the router would note the sender.

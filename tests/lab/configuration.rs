@@ -57,6 +57,7 @@ pub struct Configuration {
     external: String,
     tap_owner: Option<[String; 2]>,
     machines: Vec<Vm>,
+    floating: Vec<Ipv4Addr>,
     hook: Option<&'static str>,
 }
 
@@ -104,6 +105,7 @@ impl Configuration {
             external: EXTERNAL.to_owned(),
             tap_owner: None,
             machines: ROLES.map(Vm::from).into(),
+            floating: Vec::new(),
             hook: None,
         }
     }
@@ -149,6 +151,13 @@ impl Configuration {
         self.internal = internal.to_string();
         self.router = router;
         self.external = external.to_string();
+        self
+    }
+
+    /// An address that machines hold in turns.
+    #[must_use]
+    pub fn floating(mut self, address: Ipv4Addr) -> Self {
+        self.floating.push(address);
         self
     }
 
@@ -259,6 +268,12 @@ impl Display for Configuration {
             {
                 writeln!(file, "{key} = \"{value}\"")?;
             }
+        }
+        for address in &self.floating {
+            writeln!(
+                file,
+                "\n[[vm]]\nname = \"float-{address}\"\naddress = \"{address}\"\nfloating = true"
+            )?;
         }
         for Vm { name, address, mac } in &self.machines {
             writeln!(file, "\n[[vm]]\nname = \"{name}\"\naddress = \"{address}\"")?;

@@ -9,6 +9,7 @@ mod counters;
 mod damaged_maps;
 mod deaf;
 mod errors;
+mod floating;
 mod foreign_ports;
 mod foreign_programs;
 mod fragments;

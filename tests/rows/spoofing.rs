@@ -216,6 +216,41 @@ fn a_promised_ethernet_address() {
     }
 }
 
+/// The last to announce a floating address has it, and nobody else; with the Ethernet address of the machine that it is.
+#[test]
+fn a_floating_address() {
+    let mut harness = Harness::load();
+    let announcement = asks(EVERYBODY, GUEST_MAC, SIBLING, SIBLING);
+    harness.learn(Some(GUEST));
+    let mut floating = endpoint(SIBLING_OUTSIDE);
+    floating.floating = 1;
+    floating.location.interface = NOWHERE;
+    floating.location.age = Age::new(now() - 100 * MILLISECOND);
+    harness.set_endpoint(SIBLING_OUTSIDE, &floating);
+    refused(
+        &mut harness,
+        "held elsewhere",
+        &tcp(SIBLING),
+        SourceSpoofed,
+        Some(GUEST),
+    );
+    left(&mut harness, "announced", &announcement);
+    let location = harness.endpoint(SIBLING_OUTSIDE).location;
+    assert_eq!((location.mac.0, location.interface), (GUEST_MAC, 1));
+    accepted(&mut harness, "held here", &tcp(SIBLING));
+
+    let mut guest = endpoint(GUEST_OUTSIDE);
+    guest.mac = Mac(OTHER_MAC);
+    harness.set_endpoint(GUEST_OUTSIDE, &guest);
+    refused(
+        &mut harness,
+        "with another Ethernet address",
+        &tcp(SIBLING),
+        MacSpoofed,
+        Some(GUEST),
+    );
+}
+
 /// Without a fast path the same is refused; what is not is the bridge's to forward.
 #[test]
 fn without_a_fast_path() {

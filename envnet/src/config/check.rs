@@ -256,6 +256,13 @@ fn vms(file: &[Spanned<file::Vm>], addresses: &Addresses) -> Result<Vec<Vm>, Pro
             unique(&mut by_address, address, key("address"), vm.address.span(), index)?;
             let mac = match &vm.mac {
                 None => None,
+                Some(text) if vm.floating => {
+                    return problem(
+                        key("mac"),
+                        text.span(),
+                        "a floating address is behind the Ethernet address of the machine that holds it; leave `mac` out",
+                    );
+                }
                 Some(text) => {
                     let mac = text.get_ref().0;
                     if mac.0[0] & 1 != 0 || mac == Mac::default() || mac == names::ROUTER_INSIDE_MAC {
@@ -273,6 +280,7 @@ fn vms(file: &[Spanned<file::Vm>], addresses: &Addresses) -> Result<Vec<Vm>, Pro
                 name: name.clone(),
                 address,
                 mac,
+                floating: vm.floating,
             })
         })
         .collect()
@@ -298,7 +306,8 @@ fn unique<T: Hash + Eq + ToString>(
 
 fn names_fit(file: &file::File, environments: &[u32], addresses: &Addresses, vms: &[Vm]) -> Result<(), Problem> {
     let highest = environments.last().copied().unwrap_or_default();
-    for (index, vm) in vms.iter().enumerate() {
+    let machines = || vms.iter().enumerate().filter(|(_, vm)| !vm.floating);
+    for (index, vm) in machines() {
         let name = names::tap(highest, addresses.host_number(vm.address));
         if name.len() > LONGEST_NAME {
             return problem(
@@ -311,7 +320,7 @@ fn names_fit(file: &file::File, environments: &[u32], addresses: &Addresses, vms
         }
     }
     let interface = file.uplink.interface.get_ref();
-    let hosts: HashSet<u32> = vms.iter().map(|vm| addresses.host_number(vm.address)).collect();
+    let hosts: HashSet<u32> = machines().map(|(_, vm)| addresses.host_number(vm.address)).collect();
     let is_tap = |number: u32| names::host_of_tap(number, interface).is_some_and(|host| hosts.contains(&host));
     let own = |number: &u32| topology::host_links(*number).any(|link| link == *interface) || is_tap(*number);
     match environments.iter().find(|number| own(number)) {

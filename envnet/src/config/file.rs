@@ -65,4 +65,6 @@ pub(super) struct Vm {
     pub(super) name: Spanned<String>,
     pub(super) address: Spanned<Ipv4Addr>,
     pub(super) mac: Option<Spanned<MacText>>,
+    #[serde(default)]
+    pub(super) floating: bool,
 }

@@ -30,7 +30,7 @@ pub(super) fn check(file: &file::File, environments: &[u32], vms: &[Vm]) -> Resu
             "environments",
             file.environments.span(),
             format!(
-                "{} environments with {} machines each have {all} taps, but envnet has room for {most}; use up to {} environments, or \
+                "{} environments with {} machines each have {all} guests, but envnet has room for {most}; use up to {} environments, or \
                  fewer machines",
                 environments.len(),
                 vms.len(),

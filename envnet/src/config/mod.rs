@@ -104,6 +104,8 @@ pub struct Vm {
     pub address: Ipv4Addr,
     /// Its Ethernet address, when it is known beforehand.
     pub mac: Option<Mac>,
+    /// Whether it is no machine, but an address that the machines hold in turns: it has no tap.
+    pub floating: bool,
 }
 
 impl Config {

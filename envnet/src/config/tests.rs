@@ -141,13 +141,13 @@ fn more_than_fits_is_refused() {
         (
             "\"1-65\"",
             1022,
-            Some(["environments", "66430 taps", "up to 64 environments"]),
+            Some(["environments", "66430 guests", "up to 64 environments"]),
         ),
         ("\"1-65535\"", 1, None),
         (
             "\"1-40000\"",
             2,
-            Some(["environments", "80000 taps", "up to 32768 environments"]),
+            Some(["environments", "80000 guests", "up to 32768 environments"]),
         ),
     ] {
         match (parse(&file(environments, machines)), refused) {
@@ -162,6 +162,23 @@ fn more_than_fits_is_refused() {
             ),
         }
     }
+}
+
+#[test]
+fn an_address_can_float() {
+    let file = GOOD.replace("name = \"member\"", "name = \"member\"\nfloating = true");
+    let config = parse(&file).expect("good");
+    assert_eq!(
+        config.vms.iter().map(|vm| vm.floating).collect::<Vec<_>>(),
+        [false, true]
+    );
+    refused(
+        "name = \"dc\"",
+        "name = \"dc\"\nfloating = true",
+        "20: vm[0].mac: ",
+        &["floating", "leave `mac` out"],
+    );
+    assert!(parse(&file.replace("eth0", "vm1.3")).is_ok(), "it has no tap");
 }
 
 #[test]

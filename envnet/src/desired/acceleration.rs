@@ -152,18 +152,19 @@ pub(super) fn environment(config: &Config, entry: maps::Environment, ports: Vec<
     let addresses: &Addresses = &config.addresses;
     let number = entry.number;
     // The router's own address is there so that nobody else takes it; nothing is sent to it on the fast path.
-    let router = (addresses.router, Some(names::ROUTER_INSIDE_MAC));
+    let router = (addresses.router, Some(names::ROUTER_INSIDE_MAC), false);
     let endpoints = config
         .vms
         .iter()
-        .map(|vm| (vm.address, vm.mac))
+        .map(|vm| (vm.address, vm.mac, vm.floating))
         .chain([router])
-        .map(|(internal, mac)| {
+        .map(|(internal, mac, floating)| {
             let endpoint = Endpoint {
                 environment: entry,
                 internal: internal.into(),
                 mac: mac.unwrap_or_default(),
-                reserved: [0; 6],
+                floating: u8::from(floating),
+                reserved: [0; 5],
                 location: Location::default(),
             };
             (addresses.external_address(number, internal).into(), endpoint)

@@ -94,7 +94,8 @@ fn parts(inputs: &Inputs<'_>) -> Parts {
 fn taps(inputs: &Inputs<'_>) -> impl Iterator<Item = (String, Address)> {
     let addresses = &inputs.config.addresses;
     let number = inputs.number;
-    let guests = inputs.config.vms.iter().map(|vm| vm.address);
+    let guests = inputs.config.vms.iter().filter(|vm| !vm.floating);
+    let guests = guests.map(|vm| vm.address);
     guests.map(move |address| (names::tap(number, addresses.host_number(address)), address.into()))
 }
 

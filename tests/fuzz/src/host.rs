@@ -43,7 +43,8 @@ pub fn endpoint(world: &World, mapping: &Mapping) -> Endpoint {
         internal: mapping.internal.into(),
         // A guest may have any Ethernet address.
         mac: location.map_or(ROUTER_INSIDE_MAC, |_| Mac::default()),
-        reserved: [0; 6],
+        floating: 0,
+        reserved: [0; 5],
         location: location.unwrap_or_default(),
     }
 }
