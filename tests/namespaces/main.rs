@@ -31,6 +31,7 @@ mod refusals;
 mod removed;
 mod shortcut;
 mod spoofing;
+mod tap_fuzz;
 mod tunnels;
 mod within;
 
