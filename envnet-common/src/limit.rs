@@ -6,7 +6,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{Address, age::elapsed};
+use crate::{Address, Mac, age::elapsed};
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -30,6 +30,18 @@ pub struct ContactKey {
     pub destination: Address,
 }
 
+/// Key of [`SOURCES`](crate::maps::SOURCES).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct SourceKey {
+    /// Index of the port, in host order.
+    pub interface: u32,
+    /// An Ethernet address that was sent from there.
+    pub mac: Mac,
+    /// Explicit padding, zero.
+    pub reserved: [u8; 2],
+}
+
 /// What is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -38,17 +50,19 @@ pub enum Kind {
     Contact = 1,
     /// ARP requests to all siblings.
     Arp = 2,
+    /// Ethernet addresses that are sent from and are not known to be a guest's, each of which the bridge notes.
+    Source = 3,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::Contact, Self::Arp];
+    pub const ALL: [Self; 3] = [Self::Contact, Self::Arp, Self::Source];
 
     /// How many in a second, in the long run.
     #[must_use]
     pub const fn rate(self) -> i64 {
         match self {
-            Self::Contact => 20,
+            Self::Contact | Self::Source => 20,
             Self::Arp => 100,
         }
     }
@@ -57,7 +71,7 @@ impl Kind {
     #[must_use]
     pub const fn burst(self) -> i64 {
         match self {
-            Self::Contact => 64,
+            Self::Contact | Self::Source => 64,
             Self::Arp => 256,
         }
     }
@@ -86,10 +100,10 @@ impl Bucket {
     }
 }
 
-/// For how long an address that was sent to needs no further token.
+/// For how long an address that was sent to, or from, needs no further token.
 const KNOWN_FOR: i64 = 10 * SECOND;
 
-/// Whether a contact that was made at the time `then` still counts.
+/// Whether a token that was taken at the time `then` still counts.
 #[must_use]
 #[inline(always)]
 pub const fn is_known(then: u64, now: u64) -> bool {

@@ -2,8 +2,8 @@
 //!
 //! The slow path has [`ENVIRONMENTS`], [`MAPPINGS`] and [`SETTINGS`], which the loader fills, and [`COUNTERS`] and [`DROPS`],
 //! which the programs fill. The fast path adds [`UPLINK`], [`ROUTER_WANS`], [`PORTS`], [`TAPS`] and [`GUEST_MACS`]
-//! from the loader, [`ENDPOINTS`] from the loader with a [`Location`] that the programs learn, and [`FDB`], [`NEXT_HOPS`], [`BUCKETS`] and
-//! [`CONTACTS`], which are only learned. Every type is `Pod` with no padding, because the kernel compares hash keys byte by byte.
+//! from the loader, [`ENDPOINTS`] from the loader with a [`Location`] that the programs learn, and [`FDB`], [`NEXT_HOPS`], [`BUCKETS`],
+//! [`CONTACTS`] and [`SOURCES`], which are only learned. Every type is `Pod` with no padding, because the kernel compares hash keys byte by byte.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -39,11 +39,13 @@ pub const BUCKETS: &str = "BUCKETS";
 /// LRU hash map: [`ContactKey`](crate::limit::ContactKey) → when a token was taken for it, in nanoseconds of `CLOCK_MONOTONIC_COARSE`
 /// (`u64`).
 pub const CONTACTS: &str = "CONTACTS";
+/// LRU hash map: [`SourceKey`](crate::limit::SourceKey) → the same (`u64`).
+pub const SOURCES: &str = "SOURCES";
 /// LRU hash map: address of a next hop on the uplink → [`NextHop`].
 pub const NEXT_HOPS: &str = "NEXT_HOPS";
 
 /// Every map that is pinned, in no particular order.
-pub const ALL: [&str; 15] = [
+pub const ALL: [&str; 16] = [
     ENVIRONMENTS,
     MAPPINGS,
     COUNTERS,
@@ -59,6 +61,7 @@ pub const ALL: [&str; 15] = [
     NEXT_HOPS,
     BUCKETS,
     CONTACTS,
+    SOURCES,
 ];
 
 /// Most entries of [`ENVIRONMENTS`] and [`ROUTER_WANS`].

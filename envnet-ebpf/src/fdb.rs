@@ -7,7 +7,7 @@ use envnet_common::{
     maps::{Endpoint, FdbEntry, FdbKey},
 };
 
-use crate::maps::FDB;
+use crate::{limits, maps::FDB};
 
 const SECOND: i64 = 1_000_000_000;
 /// The default ageing time of a Linux bridge.
@@ -64,6 +64,8 @@ pub(crate) fn learn(environment: u32, mac: Mac, interface: u32, now: u64, claim:
         }
         // `forget_if_moved` sees the guest's broadcasts on the bridge and would remove an entry that is not refreshed.
         writes |= !elsewhere;
+    } else if !writes {
+        limits::source(interface, mac, now)?;
     }
     if writes {
         let entry = FdbEntry {

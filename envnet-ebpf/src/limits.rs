@@ -2,11 +2,11 @@
 
 use aya_ebpf::bindings::BPF_ANY;
 use envnet_common::{
-    Address, DropReason,
-    limit::{Bucket, BucketKey, ContactKey, Kind, is_known},
+    Address, DropReason, Mac,
+    limit::{Bucket, BucketKey, ContactKey, Kind, SourceKey, is_known},
 };
 
-use crate::maps::{BUCKETS, CONTACTS};
+use crate::maps::{BUCKETS, CONTACTS, SOURCES};
 
 /// Whether there are limits. Tests that send millions of packets from one port load the programs without.
 #[unsafe(no_mangle)]
@@ -23,6 +23,23 @@ pub(crate) fn contact(interface: u32, destination: Address, now: u64) -> Result<
     take(interface, Kind::Contact, now)?;
     // If it fails, the next packet takes another token.
     let _ = CONTACTS.insert(key, now, u64::from(BPF_ANY));
+    Ok(())
+}
+
+/// A frame comes from an Ethernet address that is not known to be a guest's.
+#[inline(always)]
+pub(crate) fn source(interface: u32, mac: Mac, now: u64) -> Result<(), DropReason> {
+    let key = SourceKey {
+        interface,
+        mac,
+        reserved: [0; 2],
+    };
+    // SAFETY: as above.
+    if unsafe { SOURCES.get(key) }.is_some_and(|then| is_known(*then, now)) {
+        return Ok(());
+    }
+    take(interface, Kind::Source, now)?;
+    let _ = SOURCES.insert(key, now, u64::from(BPF_ANY));
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use envnet_common::{
     Address, Mac,
-    limit::{Bucket, BucketKey, ContactKey},
+    limit::{Bucket, BucketKey, ContactKey, SourceKey},
     lookup::Mappings,
     maps::{
         Counters, DropKey, Endpoint, Environment, FdbEntry, FdbKey, MAX_ENVIRONMENTS, MAX_MAPPINGS, MAX_PORTS,
@@ -52,6 +52,8 @@ pub(crate) static FDB: LruHashMap<FdbKey, FdbEntry> = LruHashMap::with_max_entri
 pub(crate) static BUCKETS: LruHashMap<BucketKey, Bucket> = LruHashMap::with_max_entries(16_384, 0);
 #[map]
 pub(crate) static CONTACTS: LruHashMap<ContactKey, u64> = LruHashMap::with_max_entries(16_384, 0);
+#[map]
+pub(crate) static SOURCES: LruHashMap<SourceKey, u64> = LruHashMap::with_max_entries(16_384, 0);
 #[map]
 pub(crate) static NEXT_HOPS: LruHashMap<Address, NextHop> = LruHashMap::with_max_entries(16_384, 0);
 

@@ -1,6 +1,6 @@
 //! How many addresses a guest may have others asked for.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, thread, time::Duration};
 
 use envnet_common::{DropReason, limit::Kind, maps::Uplink};
 
@@ -9,7 +9,7 @@ use crate::{
     harness::{Harness, Outcome, Program},
     host::uplink,
     names::{ELSEWHERE, EVERYBODY, GUEST, GUEST_MAC, OUTSIDE, SIBLING, sent_by},
-    packet::{Payload, packet},
+    packet::{Payload, frame, packet},
 };
 
 /// How many of these frames the programs let pass, one after the other.
@@ -59,6 +59,29 @@ fn addresses_that_are_not_mapped() {
             let (taken, _) = passed(&mut harness, (0..500).map(|_| udp(known)));
             assert_eq!(taken, 500, "{known}");
         }
+    }
+}
+
+#[test]
+fn ethernet_addresses_of_nobody() {
+    let mut harness = Harness::load_limited();
+    harness.learn(Some(GUEST));
+    // It has been heard, and its Ethernet address is known.
+    thread::sleep(Duration::from_millis(60));
+    assert_eq!(passed(&mut harness, [udp(OUTSIDE)].into_iter()).0, 1);
+    let from = |mac| frame(EVERYBODY, mac, 0x88cc, &[0; 46]);
+    let strangers = || {
+        (0..1000_u16)
+            .map(|number| number.to_be_bytes())
+            .map(|[high, low]| [2, 0, 0, 9, high, low])
+    };
+    let (taken, limited) = passed(&mut harness, strangers().map(from));
+    assert!(taken >= Kind::Source.burst() && limited > 0, "{taken} of 1000");
+    // One that has passed goes on to pass, and the guest's own passes always.
+    let first = strangers().next().unwrap();
+    for known in [first, GUEST_MAC] {
+        let (taken, _) = passed(&mut harness, (0..500).map(|_| from(known)));
+        assert_eq!(taken, 500, "{known:02x?}");
     }
 }
 

@@ -134,7 +134,7 @@ mod tests {
 
     /// The maps of the present version: kind, key, value, entries. A build finds what another one of the same version has
     /// pinned, so that nothing here may change without [`LAYOUT_VERSION`].
-    const LAYOUT: (u32, [(&str, [u32; 4]); 15]) = (
+    const LAYOUT: (u32, [(&str, [u32; 4]); 16]) = (
         2,
         [
             (maps::ENVIRONMENTS, [1, 4, 24, 65_536]),
@@ -152,6 +152,7 @@ mod tests {
             (maps::NEXT_HOPS, [9, 4, 24, 16_384]),
             (maps::BUCKETS, [9, 8, 8, 16_384]),
             (maps::CONTACTS, [9, 8, 8, 16_384]),
+            (maps::SOURCES, [9, 12, 8, 16_384]),
         ],
     );
 
