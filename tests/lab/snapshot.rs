@@ -16,7 +16,7 @@ pub fn of_host(lab: &Lab) -> Result<String> {
         "-4 route show table all",
         "rule show",
     ] {
-        text += &without_timers(&host.ip(view)?);
+        text += &without_what_moves(&host.ip(view)?);
     }
     text += &process::output(host.command("tc").args(["qdisc", "show"]))?;
     text += &process::output(host.command("tc").args(["filter", "show", "dev", "eth0", "ingress"]))?;
@@ -33,13 +33,13 @@ pub fn of_host(lab: &Lab) -> Result<String> {
     Ok(text)
 }
 
-/// A bridge's timers run by themselves.
-fn without_timers(view: &str) -> String {
+/// A bridge's timers run by themselves, and it forgets what it has learned.
+fn without_what_moves(view: &str) -> String {
     let mut text = String::new();
     for line in view.lines() {
         let mut words = line.split_ascii_whitespace();
         while let Some(word) = words.next() {
-            if word.ends_with("_timer") {
+            if word.ends_with("_timer") || word == "fdb_n_learned" {
                 words.next();
             } else {
                 text.push_str(word);
