@@ -153,22 +153,24 @@ fn a_part_that_concerns_the_others_is_refused() -> Result<()> {
     })
 }
 
+/// The uplink's programs are told of all environments.
 #[test]
-fn the_uplink_is_let_go_of_with_the_last_environment_on_the_fast_path() -> Result<()> {
+fn a_fast_path_is_for_all_environments_or_for_none() -> Result<()> {
     detached(|lab| {
         let fast = lab.configuration();
-        let slow = fast.clone().accelerate("off");
-        let envnet = lab.envnet();
-        lab.configure(slow.clone())?;
-        envnet.changes("attach --environments 2")?;
+        lab.configure(fast.clone().accelerate("off"))?;
+        lab.envnet().changes("attach --environments 2")?;
         lab.configure(fast)?;
-        envnet.changes("attach --environments 1")?;
-        envnet.changes("detach --environments 1")?;
-        lab.configure(slow)?;
+        let refused = lab.envnet().run("attach --environments 1")?;
+        ensure!(refused.status == Some(1), "{refused:?}");
+        for word in ["environment 2", "[uplink]", "without --environments"] {
+            ensure!(refused.stderr.contains(word), "no {word} in {}", refused.stderr);
+        }
+        lab.attach()?;
+        lab.envnet().changes("detach --environments 1")?;
         ensure!(
-            envnet.changes("attach --environments 2")? == 0,
-            "the uplink still has its programs: {}",
-            envnet.succeed("plan --environments 2")?
+            lab.envnet().changes("attach --environments 2")? == 0,
+            "the other one is as it was"
         );
         Ok(())
     })

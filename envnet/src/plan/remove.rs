@@ -51,16 +51,8 @@ pub fn detach_selection(
     if observed.pins.has_other_layout() || observed.pins.maps_unread() {
         return Err(Conflict::Build(others.into_iter().collect()));
     }
-    let mut ports = observed.fast.ports.values();
-    let in_use = ports.any(|port| others.contains(&port.environment.number));
-    // The others may have no fast path.
-    let leave = if in_use {
-        Vec::new()
-    } else {
-        fast::leave(None, observed)
-    };
-    let mut changes = fast::shared(leave);
-    changes.extend(environments(&numbers, &known));
+    // The uplink stays the others'.
+    let mut changes = environments(&numbers, &known);
     changes.extend(from_maps(&numbers, observed));
     Ok(changes)
 }
