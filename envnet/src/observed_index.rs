@@ -105,23 +105,27 @@ impl<'a> ObservedIndex<'a> {
             .collect()
     }
 
-    /// The topology that an environment has: the first one of whose links any is there.
+    /// The topology that an environment has: the one that most of its links are of. Topologies may share names of links.
     #[must_use]
     pub fn topology(&self, number: u32) -> &'static Topology {
         let router = self.observed.routers.get(&number);
-        let is_there = |topology: &&&Topology| {
-            let mut own = self.links_of(number);
-            own.any(|link| topology.spec(NetnsKind::Host, &link.name, number).is_some())
-                || router.is_some_and(|router| {
-                    let mut links = router.links.keys();
-                    links.any(|name| topology.spec(NetnsKind::Router, name, number).is_some())
-                })
+        let present = |topology: &Topology| {
+            let in_host = self.links_of(number).map(|link| (NetnsKind::Host, &link.name));
+            let in_router = router.into_iter().flat_map(|router| router.links.keys());
+            let links = in_host.chain(in_router.map(|name| (NetnsKind::Router, name)));
+            links
+                .filter(|(netns, name)| topology.spec(*netns, name, number).is_some())
+                .count()
         };
-        topology::ALL
+        // Of several, the first; of none, the default.
+        let known = topology::ALL
             .iter()
-            .find(is_there)
-            .copied()
-            .unwrap_or(topology::DEFAULT)
+            .rev()
+            .map(|topology| (present(topology), *topology));
+        known
+            .filter(|(links, _)| *links > 0)
+            .max_by_key(|(links, _)| *links)
+            .map_or(topology::DEFAULT, |(_, topology)| topology)
     }
 
     /// The links of the host that were made for an environment.

@@ -4,6 +4,7 @@
 //! leave the uplink, is the host as it was, is anything left?
 
 mod address_plans;
+mod alias;
 mod broadcast;
 mod counters;
 mod damaged_maps;

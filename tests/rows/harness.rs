@@ -157,7 +157,14 @@ impl Harness {
     pub(crate) fn check(&mut self, row: &Row) -> Result<(), String> {
         let program = match row.program {
             Program::Ingress => Modelled::RouterIngress,
-            _ => Modelled::RouterEgress,
+            Program::Egress => Modelled::RouterEgress,
+            other => {
+                return Err(format!(
+                    "{}: rows are for Ingress and Egress, and what {other:?} must do follows from them; what it does besides is tested \
+                     with `Harness::must`, as in spoofing.rs",
+                    row.description
+                ));
+            }
         };
         let due = due(program, Some(&KNOWN), None, &row.frame);
         let agree = match (&due.verdict, &row.outcome) {
@@ -170,10 +177,15 @@ impl Harness {
             _ => false,
         };
         if !agree {
-            let (description, outcome) = (&row.description, show(&row.outcome));
+            let (description, input, outcome) = (&row.description, hex(&row.frame), show(&row.outcome));
+            let model = match &due.verdict {
+                Verdict::Pass(frame) => format!("pass {}", hex(&frame.bytes)),
+                Verdict::Redirect(frame) => format!("redirect {}", hex(&frame.bytes)),
+                other => format!("{other:?}"),
+            };
             return Err(format!(
-                "{description}\n  row:   {outcome}\n  model: {:x?}",
-                due.verdict
+                "{description}, {:?}\n  in:    {input}\n  row:   {outcome}\n  model: {model}",
+                row.program
             ));
         }
         let mut counted = Counted::new();

@@ -15,8 +15,8 @@ use crate::{
     harness::{Harness, Outcome, Program},
     host::{NOWHERE, endpoint, now, uplink},
     names::{
-        ENVIRONMENT, EVERYBODY, GUEST, GUEST_MAC, GUEST_OUTSIDE, IPV4, OTHER_ENVIRONMENT, OUTSIDE, ROUTER, SIBLING,
-        SIBLING_MAC, SIBLING_OUTSIDE, STRANGER, sent_by,
+        ELSEWHERE, ENVIRONMENT, EVERYBODY, GUEST, GUEST_MAC, GUEST_OUTSIDE, IPV4, OTHER_ENVIRONMENT, OUTSIDE, ROUTER,
+        SIBLING, SIBLING_MAC, SIBLING_OUTSIDE, STRANGER, STRANGER_OUTSIDE, sent_by,
     },
     packet::{Payload, frame, packet},
 };
@@ -142,6 +142,23 @@ fn without_an_address() {
         left(&mut harness, "probe", &asks(EVERYBODY, GUEST_MAC, UNSPECIFIED, GUEST));
         let quiet = harness.endpoint(GUEST_OUTSIDE).location;
         assert_eq!((quiet.mac.0, quiet.age.probed), (GUEST_MAC, 0));
+    }
+}
+
+/// A guest that takes an external address for one of its own network asks its siblings and the router. They get the question
+/// as it is; no program answers or drops it.
+#[test]
+fn asks_for_an_external_address() {
+    let mut harness = Harness::load();
+    for owner in [Some(GUEST), None] {
+        for target in [ELSEWHERE, GUEST_OUTSIDE, SIBLING_OUTSIDE, STRANGER_OUTSIDE, OUTSIDE] {
+            harness.learn(owner);
+            let note = format!("{target}, port of {owner:?}");
+            left(&mut harness, &note, &asks(EVERYBODY, GUEST_MAC, GUEST, target));
+            let to_router = asks(ROUTER_INSIDE_MAC.0, GUEST_MAC, GUEST, target);
+            let redirected = Outcome::Redirect(to_router.clone());
+            harness.must(&note, Program::GuestIngress, &to_router, &redirected);
+        }
     }
 }
 

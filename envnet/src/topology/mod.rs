@@ -1,5 +1,7 @@
-//! What an environment consists of. Each topology is a file here and one entry of [`ALL`]; the rest of envnet knows no link
-//! by its name and asks for the [`Role`] that a link has.
+//! What an environment consists of. The rest of envnet knows no link by its name and asks for the [`Role`] that a link has.
+//!
+//! A new topology is a file here with a [`Topology`], a `mod` line, and an entry of [`ALL`], by which an environment is recognized
+//! that is there. Which one is made is said in `desired::environment`.
 
 mod attach_point;
 pub mod classic;
@@ -16,7 +18,7 @@ use crate::{
 };
 
 /// Every topology that may be found on a host.
-pub const ALL: &[&Topology] = &[DEFAULT];
+pub const ALL: &[&Topology] = &[&classic::TOPOLOGY];
 
 /// The topology of an environment that says nothing else.
 pub const DEFAULT: &Topology = &classic::TOPOLOGY;
