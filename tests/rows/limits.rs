@@ -72,7 +72,7 @@ fn ethernet_addresses_of_nobody() {
     let from = |mac| frame(EVERYBODY, mac, 0x88cc, &[0; 46]);
     let strangers = || {
         (0..1000_u16)
-            .map(|number| number.to_be_bytes())
+            .map(u16::to_be_bytes)
             .map(|[high, low]| [2, 0, 0, 9, high, low])
     };
     let (taken, limited) = passed(&mut harness, strangers().map(from));
