@@ -115,12 +115,13 @@ fn admit(
     let (mac, interface, environment) = (ethernet.source, context.interface, port.environment.number);
     let is_pool = |address: Address| address.network(uplink.mask) == uplink.pool;
     // Of what belongs to nobody, siblings may have anything among themselves; but nobody outside could answer.
-    if let Some(address) = source.filter(|&address| !belongs_to_a_guest(port, address))
+    let given = source.filter(|&address| belongs_to_a_guest(port, address));
+    if let (Some(address), None) = (source, given)
         && (!address.is_unicast_host() || is_pool(address) || is_for_router(context, port, ethernet))
     {
         return Err(DropReason::SourceSpoofed);
     }
-    let Some((guest, address)) = sender(context, port, ethernet, source, now)? else {
+    let Some((guest, address)) = sender(context, port, ethernet, given, now)? else {
         return fdb::learn(environment, mac, interface, now, Claim::Unverified);
     };
     context.mapping.internal = address;
@@ -144,20 +145,19 @@ fn admit(
     Ok(())
 }
 
-/// The guest that has sent a frame, with its internal address, as far as one can tell: by the address that the frame gives as its
+/// The guest that has sent a frame, with its internal address, as far as one can tell: by the mapped address that it gives as its
 /// source, by the port, or by the Ethernet address.
 #[inline(always)]
 fn sender(
     context: &Context<'_>,
     port: &Port,
     ethernet: &Ethernet,
-    source: Option<Address>,
+    given: Option<Address>,
     now: u64,
 ) -> Result<Option<(&'static mut Endpoint, Address)>, DropReason> {
     let environment = &port.environment;
     let own_port = port.internal != Address::UNSPECIFIED;
     let by_mac = || maps::guest_with(environment.number, ethernet.source);
-    let given = source.filter(|&address| belongs_to_a_guest(port, address));
     let Some(address) = given.or(own_port.then_some(port.internal)).or_else(by_mac) else {
         return Ok(None);
     };
