@@ -115,8 +115,8 @@ fn admit(
     let (mac, interface, environment) = (ethernet.source, context.interface, port.environment.number);
     let is_pool = |address: Address| address.network(uplink.mask) == uplink.pool;
     // Of what belongs to nobody, siblings may have anything among themselves; but nobody outside could answer.
-    let given = source.filter(|&address| belongs_to_a_guest(port, address));
-    if let (Some(address), None) = (source, given)
+    let given = source.and_then(|address| Some((known(port, address)?, address)));
+    if let (Some(address), None) = (source, &given)
         && (!address.is_unicast_host() || is_pool(address) || is_for_router(context, port, ethernet))
     {
         return Err(DropReason::SourceSpoofed);
@@ -152,16 +152,20 @@ fn sender(
     context: &Context<'_>,
     port: &Port,
     ethernet: &Ethernet,
-    given: Option<Address>,
+    given: Option<(&'static mut Endpoint, Address)>,
     now: u64,
 ) -> Result<Option<(&'static mut Endpoint, Address)>, DropReason> {
     let environment = &port.environment;
     let own_port = port.internal != Address::UNSPECIFIED;
     let by_mac = || maps::guest_with(environment.number, ethernet.source);
-    let Some(address) = given.or(own_port.then_some(port.internal)).or_else(by_mac) else {
-        return Ok(None);
+    let (guest, address) = if let Some(given) = given {
+        given
+    } else {
+        let Some(address) = own_port.then_some(port.internal).or_else(by_mac) else {
+            return Ok(None);
+        };
+        (known(port, address).ok_or(DropReason::SourceSpoofed)?, address)
     };
-    let guest = known(port, address)?;
     let (mac, interface) = (ethernet.source, context.interface);
     // Who holds a floating address sends it from its own port, with an Ethernet address of its own.
     let holder = own_port && address != port.internal;
@@ -176,7 +180,11 @@ fn sender(
         return Err(DropReason::SourceSpoofed);
     }
     let machine = if holder { port.internal } else { address };
-    let configured = if holder { known(port, machine)?.mac } else { guest.mac };
+    let configured = if holder {
+        known(port, machine).ok_or(DropReason::SourceSpoofed)?.mac
+    } else {
+        guest.mac
+    };
     let spoofed = if configured.is_set() {
         configured != mac
     } else {
@@ -189,14 +197,14 @@ fn sender(
     Ok(Some((guest, address)))
 }
 
-/// The guest with this internal address.
+/// The guest of the environment with this internal address, or its router.
 #[inline(always)]
-fn known(port: &Port, address: Address) -> Result<&'static mut Endpoint, DropReason> {
-    let guest = maps::endpoint(external(port, address)).ok_or(DropReason::SourceSpoofed)?;
-    if guest.internal != address || guest.environment.number != port.environment.number {
-        return Err(DropReason::SourceSpoofed);
+fn known(port: &Port, address: Address) -> Option<&'static mut Endpoint> {
+    if !port.environment.is_internal(address) {
+        return None;
     }
-    Ok(guest)
+    let guest = maps::endpoint(external(port, address))?;
+    (guest.internal == address && guest.environment.number == port.environment.number).then_some(guest)
 }
 
 /// Whether a frame is to the router, or ARP that asks for it: the router would note the sender.
@@ -211,16 +219,7 @@ fn is_for_router(context: &Context<'_>, port: &Port, ethernet: &Ethernet) -> boo
     let Ok(arp) = Arp::parse(&context.packet) else {
         return true;
     };
-    let target = maps::endpoint(external(port, arp.target()));
-    target.is_some_and(|target| target.mac == ROUTER_INSIDE_MAC && target.internal == arp.target())
-}
-
-/// Whether an address is a mapped one: a guest's, or the router's.
-#[inline(always)]
-fn belongs_to_a_guest(port: &Port, address: Address) -> bool {
-    // That of the port's own guest is known without a look-up.
-    address == port.internal
-        || (port.environment.is_internal(address) && maps::endpoint(external(port, address)).is_some())
+    known(port, arp.target()).is_some_and(|target| target.mac == ROUTER_INSIDE_MAC)
 }
 
 /// The external address that an internal one has, if it is mapped.

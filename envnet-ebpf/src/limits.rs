@@ -1,6 +1,6 @@
 //! Limits what a guest may have the routers and its siblings do.
 
-use aya_ebpf::bindings::BPF_ANY;
+use aya_ebpf::{bindings::BPF_ANY, maps::LruHashMap};
 use envnet_common::{
     Address, DropReason, Mac,
     limit::{Bucket, BucketKey, ContactKey, Kind, SourceKey, is_known},
@@ -15,15 +15,12 @@ static LIMITED: u32 = 1;
 /// A guest sends to an address that somebody has to be asked for, unless it did so a moment ago.
 #[inline(always)]
 pub(crate) fn contact(interface: u32, destination: Address, now: u64) -> Result<(), DropReason> {
-    let key = ContactKey { interface, destination };
-    // SAFETY: no reference to the entry is kept.
-    if unsafe { CONTACTS.get(key) }.is_some_and(|then| is_known(*then, now)) {
-        return Ok(());
-    }
-    take(interface, Kind::Contact, now)?;
-    // If it fails, the next packet takes another token.
-    let _ = CONTACTS.insert(key, now, u64::from(BPF_ANY));
-    Ok(())
+    once(
+        &CONTACTS,
+        ContactKey { interface, destination },
+        (interface, Kind::Contact),
+        now,
+    )
 }
 
 /// A frame comes from an Ethernet address that is not known to be a guest's.
@@ -34,12 +31,19 @@ pub(crate) fn source(interface: u32, mac: Mac, now: u64) -> Result<(), DropReaso
         mac,
         reserved: [0; 2],
     };
-    // SAFETY: as above.
-    if unsafe { SOURCES.get(key) }.is_some_and(|then| is_known(*then, now)) {
+    once(&SOURCES, key, (interface, Kind::Source), now)
+}
+
+/// Takes a token for what is not known yet, and notes it.
+#[inline(always)]
+fn once<K>(known: &LruHashMap<K, u64>, key: K, (interface, kind): (u32, Kind), now: u64) -> Result<(), DropReason> {
+    // SAFETY: no reference to the entry is kept.
+    if unsafe { known.get(&key) }.is_some_and(|then| is_known(*then, now)) {
         return Ok(());
     }
-    take(interface, Kind::Source, now)?;
-    let _ = SOURCES.insert(key, now, u64::from(BPF_ANY));
+    take(interface, kind, now)?;
+    // If it fails, the next packet takes another token.
+    let _ = known.insert(&key, now, u64::from(BPF_ANY));
     Ok(())
 }
 
