@@ -52,7 +52,9 @@ const fn is_trusted(is_directory: bool, user: u32, mode: u32) -> bool {
 /// Makes a directory of pins that only root writes to, whatever the umask is.
 pub fn create_directory(directory: &Path) -> Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(directory);
-    made.explain(|| format!("cannot create {}", directory.display()))
+    made.explain(|| format!("cannot create {}", directory.display()))?;
+    // Somebody may have been faster.
+    check_owner()
 }
 
 /// Mounts the filesystem when there is none.
