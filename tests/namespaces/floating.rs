@@ -17,6 +17,8 @@ use envnet_lab::{
     socket,
 };
 
+use crate::spoofing::{EVERYBODY, arp};
+
 const FLOATING: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(172, 16, 1, 9);
 /// Of the subnet, and in no file.
@@ -30,19 +32,7 @@ const NO_ANSWER: Duration = Duration::from_millis(900);
 fn hold(guest: &Guest) -> Result<()> {
     guest.namespace().ip(&format!("address add {FLOATING}/24 dev eth0"))?;
     let own = socket::mac(&guest.namespace().mac("eth0")?)?;
-    let fixed = [8, 6, 0, 1, 8, 0, 6, 4, 0, 1];
-    let floating = FLOATING.octets();
-    let announcement = [
-        &[0xff; 6][..],
-        &own,
-        &fixed,
-        &own,
-        &floating,
-        &[0; 6],
-        &floating,
-        &[0; 18],
-    ]
-    .concat();
+    let announcement = arp([own, EVERYBODY], 1, (own, FLOATING), FLOATING);
     let socket = guest.namespace().run(|| socket::frames("eth0"))?;
     socket.send(&announcement)?;
     Ok(())

@@ -20,7 +20,8 @@ use envnet_lab::{
 };
 use etherparse::PacketBuilder;
 
-const ROUTER_MAC: [u8; 6] = [0x02, 0x65, 0x6e, 0x76, 0x00, 0x01];
+use crate::spoofing::{ROUTER_MAC, drops};
+
 const PATIENCE: Duration = Duration::from_secs(10);
 const ROUNDS: usize = 10;
 
@@ -58,17 +59,8 @@ fn who_tries_address_after_address_is_cut_short() -> Result<()> {
             unused.iter().try_for_each(|address| send(&mut tap, *address))?;
         }
         let sent = u64::try_from(ROUNDS * unused.len())?;
-        let counted = || -> Result<u64> {
-            let status = lab.status()?;
-            let drops = status["drops"].as_array().context("no drops in the status")?;
-            let own = drops
-                .iter()
-                .filter(|drop| drop["internal"] == dc.internal().to_string());
-            let limited = own.filter(|drop| drop["reason"] == "rate-limited");
-            Ok(limited.filter_map(|drop| drop["packets"].as_u64()).sum())
-        };
         wait_for("most of them to be dropped", PATIENCE, || {
-            Ok((counted()? > sent / 2).then_some(()))
+            Ok((drops(lab, "rate-limited", dc.internal())?.0 > sent / 2).then_some(()))
         })?;
         let asked = asked_for(&inside.frames()?, &unused) + asked_for(&lab.capture().frames()?, &unused);
         let seconds = i64::try_from(start.elapsed().as_secs() + 2)?;

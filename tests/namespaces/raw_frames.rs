@@ -22,12 +22,14 @@ use envnet_lab::{
 };
 use etherparse::{PacketBuilder, TcpHeader};
 
-type Mac = [u8; 6];
+use crate::{
+    hostile,
+    spoofing::{EVERYBODY, Mac, ROUTER_MAC, arp, drops},
+};
+
 /// What a virtual network card puts before a frame (`struct virtio_net_hdr`).
 type Header = [u8; 10];
 
-const ROUTER_MAC: Mac = [0x02, 0x65, 0x6e, 0x76, 0x00, 0x01];
-const EVERYBODY: Mac = [0xff; 6];
 const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 const PATIENCE: Duration = Duration::from_secs(10);
 const BAD: &[u8] = b"this must arrive nowhere";
@@ -74,18 +76,7 @@ fn echo(macs: [Mac; 2], source: Ipv4Addr, destination: Ipv4Addr, number: u16) ->
 }
 
 fn announcement(from: Mac, sender: Ipv4Addr) -> Vec<u8> {
-    let fixed = [8, 6, 0, 1, 8, 0, 6, 4, 0, 1];
-    [
-        &EVERYBODY[..],
-        &from,
-        &fixed,
-        &from,
-        &sender.octets(),
-        &[0; 6],
-        &sender.octets(),
-        BAD,
-    ]
-    .concat()
+    [arp([from, EVERYBODY], 1, (from, sender), sender), BAD.to_vec()].concat()
 }
 
 /// Puts tags between the addresses and the rest.
@@ -217,7 +208,8 @@ fn checksums() -> Result<Vec<Raw>> {
     add("an echo request".to_owned(), unfinished(ETHERNET + IPV4, 2), echo);
     let mut fragment = udp(to_router, dc.internal(), REMOTE, BAD)?;
     fragment[20] = 0x20;
-    let sum = ipv4_checksum(&fragment);
+    fragment[24..26].fill(0);
+    let sum = hostile::checksum(&fragment[ETHERNET..ETHERNET + IPV4]);
     fragment[24..26].copy_from_slice(&sum);
     add("a first fragment".to_owned(), unfinished(ETHERNET + IPV4, 6), fragment);
     Ok(raws)
@@ -250,19 +242,6 @@ fn lengths() -> Result<Vec<Raw>> {
     Ok(raws)
 }
 
-/// The checksum of a frame's IPv4 header (RFC 1071).
-fn ipv4_checksum(frame: &[u8]) -> [u8; 2] {
-    let header = frame[ETHERNET..ETHERNET + IPV4].chunks_exact(2).enumerate();
-    let words = header.filter(|(index, _)| *index != 5);
-    let mut sum: u32 = words
-        .map(|(_, word)| u32::from(word[0]) << 8 | u32::from(word[1]))
-        .sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    (!u16::try_from(sum).unwrap_or(0)).to_be_bytes()
-}
-
 fn send(tap: &mut File, header: Header, frame: &[u8]) -> Result<()> {
     ensure!(offer(tap, header, frame)?, "the kernel refuses it");
     Ok(())
@@ -275,16 +254,6 @@ fn offer(tap: &mut File, header: Header, frame: &[u8]) -> Result<bool> {
         Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(false),
         Err(error) => Err(error).context("the tap"),
     }
-}
-
-/// Packets of environment 1 that were dropped for a reason, for one guest.
-fn drops(lab: &Lab, reason: &str, internal: Ipv4Addr) -> Result<u64> {
-    let status = lab.status()?;
-    let drops = status["drops"].as_array().context("no drops in the status")?;
-    let own = drops.iter().filter(|drop| {
-        drop["reason"] == reason && drop["environment"] == 1 && drop["internal"] == internal.to_string()
-    });
-    Ok(own.filter_map(|drop| drop["packets"].as_u64()).sum())
 }
 
 fn holds(bytes: &[u8], what: &[u8]) -> bool {
@@ -325,7 +294,7 @@ fn what_a_guest_must_not_write_to_its_tap_arrives_nowhere() -> Result<()> {
             ensure!(expected > 0, "the kernel itself refuses all that is {reason}");
             let mut counted = 0;
             let all = wait_for(&format!("{expected} drops as {reason}"), PATIENCE, || {
-                counted = drops(lab, reason, dc.internal())?;
+                counted = drops(lab, reason, dc.internal())?.0;
                 Ok((counted == expected).then_some(()))
             });
             all.with_context(|| format!("{counted} of {expected} were dropped as {reason}"))?;
@@ -366,7 +335,11 @@ fn a_router_answers_no_unicast_in_a_broadcast() -> Result<()> {
             while let Ok(length) = tap.read(&mut frame) {
                 let frame = &frame[NO_OFFLOAD.len()..length];
                 if is_request_for(frame, dc.internal()) {
-                    send(&mut tap, NO_OFFLOAD, &reply(own, dc.internal()))?;
+                    send(
+                        &mut tap,
+                        NO_OFFLOAD,
+                        &arp([own, ROUTER_MAC], 2, (own, dc.internal()), ROUTER),
+                    )?;
                 }
                 if let Some(number) = echo_reply(frame) {
                     answered[usize::from(number - 1)] += 1;
@@ -381,21 +354,6 @@ fn a_router_answers_no_unicast_in_a_broadcast() -> Result<()> {
 
 fn is_request_for(frame: &[u8], address: Ipv4Addr) -> bool {
     frame.get(12..14) == Some(&[8, 6]) && frame.get(38..42) == Some(&address.octets())
-}
-
-fn reply(own: Mac, sender: Ipv4Addr) -> Vec<u8> {
-    let fixed = [8, 6, 0, 1, 8, 0, 6, 4, 0, 2];
-    [
-        &ROUTER_MAC[..],
-        &own,
-        &fixed,
-        &own,
-        &sender.octets(),
-        &ROUTER_MAC,
-        &ROUTER.octets(),
-        &[0; 18],
-    ]
-    .concat()
 }
 
 /// The identifier of an echo reply.

@@ -24,11 +24,11 @@ use crate::{
     foreign_ports::{self, Newcomer},
 };
 
-type Mac = [u8; 6];
+pub(crate) type Mac = [u8; 6];
 
-const ROUTER_MAC: Mac = [0x02, 0x65, 0x6e, 0x76, 0x00, 0x01];
+pub(crate) const ROUTER_MAC: Mac = [0x02, 0x65, 0x6e, 0x76, 0x00, 0x01];
 const STRANGER: Mac = [0x52, 0x54, 0, 0, 0, 0x99];
-const EVERYBODY: Mac = [0xff; 6];
+pub(crate) const EVERYBODY: Mac = [0xff; 6];
 const NOBODY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 99);
 const FOREIGN: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
 const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
@@ -52,7 +52,12 @@ fn udp([source_mac, destination_mac]: [Mac; 2], source: Ipv4Addr, destination: I
     Ok(frame)
 }
 
-fn arp([source_mac, destination_mac]: [Mac; 2], kind: u8, sender: (Mac, Ipv4Addr), target: Ipv4Addr) -> Vec<u8> {
+pub(crate) fn arp(
+    [source_mac, destination_mac]: [Mac; 2],
+    kind: u8,
+    sender: (Mac, Ipv4Addr),
+    target: Ipv4Addr,
+) -> Vec<u8> {
     let head = [8, 6, 0, 1, 8, 0, 6, 4, 0, kind];
     [
         &destination_mac[..],
@@ -69,7 +74,7 @@ fn arp([source_mac, destination_mac]: [Mac; 2], kind: u8, sender: (Mac, Ipv4Addr
 }
 
 /// Packets of environment 1 counted as dropped for a reason, for one guest and for all others.
-fn drops(lab: &Lab, reason: &str, internal: Ipv4Addr) -> Result<(u64, u64)> {
+pub(crate) fn drops(lab: &Lab, reason: &str, internal: Ipv4Addr) -> Result<(u64, u64)> {
     let status = lab.status()?;
     let drops = status["drops"].as_array().context("no drops in the status")?;
     let (mut own, mut others) = (0, 0);

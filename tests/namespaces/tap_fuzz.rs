@@ -15,11 +15,11 @@ use envnet_lab::{
     tap::{self, Offload},
 };
 
-use crate::hostile::Random;
+use crate::{
+    hostile::Random,
+    spoofing::{EVERYBODY, Mac, ROUTER_MAC},
+};
 
-type Mac = [u8; 6];
-
-const ROUTER_MAC: Mac = [0x02, 0x65, 0x6e, 0x76, 0x00, 0x01];
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Of what a guest sends, so that it is known again.
 const MARK: &[u8] = b"from a tap";
@@ -49,7 +49,7 @@ fn raw(random: &mut Random) -> Result<Vec<u8>> {
         ROUTER_MAC,
         ROUTER_MAC,
         sibling,
-        [0xff; 6],
+        EVERYBODY,
         [1, 0x80, 0xc2, 0, 0, 0],
         [1, 0, 0x5e, 0, 0, 5],
     ];
